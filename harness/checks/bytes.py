@@ -1,0 +1,139 @@
+"""Check: bytes of the caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.cases import Case
+from harness.contract import Decoder, Subject, Unsupported, kind_of
+from harness.decoder import CacheDecoder, cache_shape
+from harness.findings import Finding
+from harness.runner import claim, open_decoder, tokens_for
+from harness.schedules import Feed
+from harness.storage import storage_bytes, tensors_of
+
+
+@dataclass
+class Samples:
+    """Bytes per layer: of the empty cache, after the last prompt chunk, after each decode step."""
+
+    fresh: list[int]
+    prefilled: list[int]
+    decoded: list[list[int]]
+
+    @property
+    def steady(self) -> list[int]:
+        return self.decoded[-1]
+
+
+def cache_bytes(subject: Subject, case: Case) -> Finding:
+    """Storage bytes per layer are those of the subject's profile and of the law.
+
+    - `nbytes()` of a cache says what the storages under it hold;
+    - a bounded layer holds no more than sink + 2 * window slots (beside the longest chunk, where
+      the cache was allocated up front), after the prefill as in the steady state, and no less
+      than the sink + window - 1 that the next query needs;
+    - decoding on does not make it grow;
+    - the steady bytes equal the subject's own `profile`, where it has one.
+    """
+    claim(subject, case)
+    if kind_of(type(subject)) == "attention":
+        raise Unsupported("a stateless operation holds no cache")
+    finding = Finding("cache_bytes")
+    decoder = open_decoder(subject, case)
+    samples = _sample(finding, decoder, case)
+    finding.bytes = {"cache_bytes": sum(samples.steady), "retained_bytes": sum(samples.prefilled)}
+    finding.figure = float(sum(samples.steady))
+    for i in case.model.cached_layers:
+        _judge_layer(finding, case, i, samples)
+    _judge_profile(finding, subject, case, samples)
+    return finding
+
+
+def _sample(finding: Finding, decoder: Decoder, case: Case) -> Samples:
+    tokens = tokens_for(case)
+    samples = Samples(_held(finding, decoder), [], [])
+    used = 0
+    for step in case.schedule.steps:
+        if not isinstance(step, Feed):
+            raise Unsupported("bytes are sampled on a schedule that only feeds")
+        decoder.feed(tokens[:, used : used + step.n])
+        used += step.n
+        held = _held(finding, decoder)
+        if step.n > 1:
+            samples.prefilled = held
+        else:
+            samples.decoded.append(held)
+    return samples
+
+
+def _held(finding: Finding, decoder: Decoder) -> list[int]:
+    """Bytes per layer as the decoder says; for caches, as their storages say."""
+    said = decoder.cache_bytes()
+    if not isinstance(decoder, CacheDecoder):
+        return said
+    real = list(said)
+    for i, cache in decoder.caches.items():
+        held = list(tensors_of(cache))
+        # Index and mask tensors may be counted or not; keys and values must be.
+        allowed = (storage_bytes(held), storage_bytes(filter(Tensor.is_floating_point, held)))
+        if said[i] not in allowed and not finding.message:
+            finding.fail(f"layer {i}: nbytes() says {said[i]:,}, its storages hold {allowed[0]:,}")
+        real[i] = said[i] if said[i] in allowed else allowed[0]
+    return real
+
+
+def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None:
+    layer, shape = case.model.layers[i], cache_shape(case, i)
+    item = torch.empty((), dtype=shape.dtype).element_size()
+    slot = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * item
+    needed = layer.slots(case.schedule.length) - (1 if layer.bounded else 0)
+    steady = samples.steady[i]
+    if steady < needed * slot:
+        finding.fail(
+            f"layer {i}: {steady:,} bytes cannot hold the {needed} keys and values of {slot} bytes "
+            f"that {layer} needs"
+        )
+    if not layer.bounded:
+        return
+    allocated_ahead = samples.fresh[i] >= steady
+    turn = layer.window or layer.chunk or 0
+    slots = layer.sink + 2 * turn + (case.max_chunk if allocated_ahead else 0)
+    for when, held in (
+        ("after the prefill", samples.prefilled[i]),
+        ("after the first decode", samples.decoded[0][i]),
+        ("in the steady state", steady),
+    ):
+        # Twice the window is the room of common rings; index tensors need some bytes a slot.
+        limit = slots * (slot + 16)
+        if held > limit:
+            finding.fail(
+                f"layer {i} holds {held:,} bytes {when}; {layer} needs {needed * slot:,} and may "
+                f"take {limit:,} ({slots} slots)"
+            )
+    middle = samples.decoded[len(samples.decoded) // 2][i]
+    if steady > middle:
+        finding.fail(f"layer {i} still grows while it decodes: {middle:,} to {steady:,} bytes")
+
+
+def _judge_profile(finding: Finding, subject: Subject, case: Case, samples: Samples) -> None:
+    profile = getattr(subject, "profile", None)
+    if profile is None:
+        return
+    if kind_of(type(subject)) == "cache":
+        layers = case.model.layers
+        said = [
+            profile(layers[i], cache_shape(case, i)) if i in case.model.cached_layers else 0
+            for i in range(case.model.n_layers)
+        ]
+    else:
+        said = list(profile(case))
+    if said != samples.steady:
+        i = next(j for j, (a, b) in enumerate(zip(said, samples.steady, strict=True)) if a != b)
+        finding.fail(
+            f"layer {i} holds {samples.steady[i]:,} bytes in the steady state, its profile says "
+            f"{said[i]:,}"
+        )

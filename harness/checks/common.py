@@ -1,0 +1,32 @@
+"""What several checks share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.cases import Case
+from harness.contract import CacheShape, Unsupported
+from harness.decoder import cache_shape
+from harness.inputs import OP_HEAD_DIM
+from harness.law import Layer
+from harness.models import Model
+
+
+def require_plain(case: Case) -> None:
+    """Raise Unsupported for a schedule with a reset or rewind, which has its own check."""
+    if not case.schedule.plain:
+        raise Unsupported("a schedule with reset or rewind belongs to the check of that name")
+
+
+def distinct_layers(model: Model) -> list[tuple[int, Layer]]:
+    """(index, law) of one cached layer per law and shape."""
+    seen: dict[tuple[Layer, int, int], int] = {}
+    for i in model.cached_layers:
+        key = (model.layers[i], model.layer_kv_heads(i), model.layer_head_dim(i))
+        seen.setdefault(key, i)
+    return [(i, model.layers[i]) for i in seen.values()]
+
+
+def op_shape(case: Case, layer: int) -> CacheShape:
+    """A layer's cache shape at the width of single-layer inputs."""
+    return replace(cache_shape(case, layer), head_dim=OP_HEAD_DIM)

@@ -1,0 +1,182 @@
+"""Checks: each row against the float64 oracle, and gradients likewise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from harness import inputs, oracle, tolerance
+from harness.cases import Case
+from harness.checks.common import distinct_layers, op_shape, require_plain
+from harness.contract import (
+    AttentionSubject,
+    Decoder,
+    DecoderSubject,
+    Subject,
+    Unsupported,
+    kind_of,
+)
+from harness.decoder import CacheDecoder, Weights, dense_logits, make_weights
+from harness.findings import Finding
+from harness.inputs import OP_HEAD_DIM, Inputs
+from harness.law import Layer, influence
+from harness.runner import claim, open_decoder, open_op, run_decoder, run_op, tokens_for
+
+
+def values(subject: Subject, case: Case) -> Finding:
+    """Every row of the schedule is within the bound of the float64 oracle.
+
+    Decoders by logits; caches also, and attention operations only, by single layers with random
+    and edge inputs.  Fails as blind where a neighbouring law is not told apart.
+    """
+    claim(subject, case)
+    require_plain(case)
+    finding = Finding("values")
+    kind = kind_of(type(subject))
+    half = case.dtype in ("float16", "bfloat16")
+    if kind != "attention" and not (half and kind == "cache"):
+        decoder_values(finding, subject, case)
+    if kind != "decoder":
+        for i, layer in distinct_layers(case.model):
+            _op_values(finding, subject, case, i, layer)
+    return finding
+
+
+def judge(
+    finding: Finding, got: Tensor, exact: Tensor, bound: Tensor, wrong: Iterable[Tensor], what: str
+) -> None:
+    """Hold rows (…, n, F) to their bounds (n,), and the bounds to the guard; worst row kept."""
+    errors = tolerance.row_error(got, exact)
+    ratios = errors / bound
+    worst = int(ratios.argmax())
+    if not finding.errors or float(ratios.max()) > max(finding.errors):
+        finding.figure, finding.bound = float(errors[worst]), float(bound[worst])
+        finding.errors = [float(f"{r:.4g}") for r in ratios.tolist()]
+    bad = (~(ratios <= 1)).nonzero().flatten()
+    if len(bad):
+        first = int(bad[0])
+        finding.fail(
+            f"{what}: {len(bad)} of {len(errors)} rows off, first {first} by "
+            f"{float(errors[first]):.3g} (bound {float(bound[first]):.3g}), worst {worst} by "
+            f"{float(errors[worst]):.3g}",
+            first,
+        )
+    margin = tolerance.margin(exact, wrong, bound)
+    if margin is None:
+        return
+    finding.margin = margin if finding.margin is None else min(margin, finding.margin)
+    if margin < tolerance.SEPARATION:
+        finding.fail(
+            f"blind: {what}: the nearest wrong law is {margin:.3g} bounds away, "
+            f"{tolerance.SEPARATION:g} are needed"
+        )
+
+
+def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
+    """Hold the logits of the positions held at the end of the schedule to the oracle."""
+    decoder = open_decoder(subject, case)
+    run = run_decoder(decoder, tokens_for(case), case.schedule)
+    own, exact = decoder.dense(run.tokens), exact_logits(subject, decoder, case, run.tokens)
+    model, n = case.model, run.tokens.shape[1]
+    masks = [layer.mask(0, n, n) for layer in model.layers]
+    keys = influence(masks, model.kv_sources).sum(-1)
+    bound = tolerance.row_bound(own, exact, keys, model.head_dim, model.n_layers)
+    judge(finding, run.logits, exact, bound, _wrong_logits(subject, case, run.tokens), "logits")
+
+
+def exact_logits(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor) -> Tensor:
+    """The reference logits: float64 where the subject can, its own precision where it cannot."""
+    if isinstance(decoder, CacheDecoder):
+        return dense_logits(_weights64(case), tokens)
+    if hasattr(decoder, "stated_masks"):  # its law is a function of what this very run was fed
+        return decoder.dense(tokens)
+    return _reference(subject, case).dense(tokens)
+
+
+def _reference(subject: Subject, case: Case) -> Decoder:
+    assert isinstance(subject, DecoderSubject)
+    try:
+        return subject.open(case.with_dtype("float64"))
+    except Unsupported:
+        return subject.open(case)
+
+
+def _weights64(case: Case) -> Weights:
+    return make_weights(case.model, case.vocab, case.weights_seed)
+
+
+def _wrong_logits(subject: Subject, case: Case, tokens: Tensor) -> Iterable[Tensor]:
+    """Reference logits of the neighbouring laws: one wrong layer, or positions off by one."""
+    n = tokens.shape[1]
+    stacks = tolerance.wrong_stacks(case.model.layers, n)
+    if kind_of(type(subject)) == "decoder":
+        reference = _reference(subject, case)
+        for layers in stacks:
+            yield reference.dense(tokens, layers)
+        return
+    weights = _weights64(case)
+    for layers in stacks:
+        yield dense_logits(weights, tokens, layers)
+    # Where every query sees itself alone, positions cancel: no answer depends on them.
+    if n > case.window and any(layer.window != 1 for layer in case.model.layers):
+        stalled = torch.arange(n)
+        stalled[case.window :] -= 1  # positions that stall once, when the window is full
+        yield dense_logits(weights, tokens, positions=stalled)
+
+
+def _op_values(finding: Finding, subject: Subject, case: Case, i: int, layer: Layer) -> None:
+    shape, n = op_shape(case, i), case.schedule.length
+    heads = 2 * shape.n_kv_heads
+    mask = layer.mask(0, n, n)
+    for made in (
+        inputs.random(case, n, heads, shape.n_kv_heads),
+        inputs.edge(case, layer, n, heads, shape.n_kv_heads),
+    ):
+        x = made.to(shape.dtype)
+        got = run_op(open_op(subject, layer, shape), x, case.schedule)
+        # What rounding the inputs costs is nobody's error: the oracle starts from rounded ones.
+        exact = oracle.attention64(x.q, x.k, x.v, mask)
+        own = oracle.attention(x.q, x.k, x.v, mask)
+        bound = tolerance.row_bound(own, exact, mask.sum(-1), OP_HEAD_DIM, 1)
+        # Random inputs alone cannot tell a far key in half precision; edge inputs can, and must.
+        wrong = _wrong_rows(x, layer, n) if made.label == "edge inputs" else ()
+        judge(finding, got, exact, bound, wrong, f"{layer}, {made.label}")
+
+
+def _wrong_rows(x: Inputs, layer: Layer, n: int) -> Iterable[Tensor]:
+    for near in tolerance.neighbours(layer, n):
+        yield oracle.attention64(x.q, x.k, x.v, near.mask(0, n, n))
+
+
+def gradients(subject: Subject, case: Case) -> Finding:
+    """dq, dk and dv of an attention operation, each row within the bound of the float64 oracle."""
+    claim(subject, case)
+    if not isinstance(subject, AttentionSubject):
+        raise Unsupported("gradients are checked on attention operations")
+    if len(case.schedule.steps) != 1:
+        raise Unsupported("gradients are checked on one prefill")
+    finding = Finding("gradients")
+    n = case.schedule.length
+    for i, layer in distinct_layers(case.model):
+        shape = op_shape(case, i)
+        heads = 2 * shape.n_kv_heads
+        x = inputs.random(case, n, heads, shape.n_kv_heads).to(shape.dtype)
+        grad = inputs.edge(case, layer, n, heads, shape.n_kv_heads).q.to(shape.dtype)
+        mask, x64 = layer.mask(0, n, n), x.to(torch.float64)
+        leaves = [t.clone().requires_grad_(True) for t in x.span(0, n)]
+        out = subject.attend(leaves[0], leaves[1], leaves[2], layer)
+        got = torch.autograd.grad(out, leaves, grad)
+        own = oracle.attention_gradients(*x.span(0, n), mask, grad)
+        exact = oracle.attention_gradients(*x64.span(0, n), mask, grad.double())
+        wrong = [
+            oracle.attention_gradients(*x64.span(0, n), near.mask(0, n, n), grad.double())
+            for near in tolerance.neighbours(layer, n)
+        ]
+        # A key's gradient sums over the queries that see it, a query's over the keys it sees.
+        terms = (mask.sum(-1), mask.sum(0), mask.sum(0))
+        for j, name in enumerate(("dq", "dk", "dv")):
+            bound = tolerance.row_bound(own[j], exact[j], terms[j], OP_HEAD_DIM, 1)
+            judge(finding, got[j], exact[j], bound, [w[j] for w in wrong], f"{layer}, {name}")
+    return finding

@@ -1,0 +1,52 @@
+"""Check: the recovered visible sets equal the law's."""
+
+from __future__ import annotations
+
+from harness.cases import Case
+from harness.checks.common import distinct_layers, op_shape, require_plain
+from harness.contract import Decoder, Subject, kind_of
+from harness.findings import Finding
+from harness.law import influence
+from harness.runner import claim, open_decoder
+from harness.visibility import recover_influence, recover_weights, uneven_row
+
+
+def visibility(subject: Subject, case: Case) -> Finding:
+    """Every query sees exactly the keys that the law grants, under the case's schedule.
+
+    Single layers by one-hot values, whole decoders by changing one token at a time: there the
+    expected set is the boolean product of the layers' masks.
+    """
+    claim(subject, case)
+    require_plain(case)
+    if kind_of(type(subject)) == "decoder":
+        return _by_influence(subject, case)
+    finding = Finding("visibility")
+    n = case.schedule.length
+    for i, layer in distinct_layers(case.model):
+        shape = op_shape(case, i)
+        heads = shape.n_kv_heads * 2
+        weights = recover_weights(subject, layer, shape, heads, case)
+        expected = layer.mask(0, n, n)
+        wrong = ((weights != 0) != expected).any(-1).any(-1).nonzero()  # (row of batch, head)
+        if len(wrong):
+            b, h = wrong[0].tolist()
+            finding.message = f"{layer}, batch row {b}, head {h}"
+            finding.compare_sets(expected, weights[b, h] != 0)
+        uneven = uneven_row(weights)
+        if uneven is not None and not len(wrong):
+            finding.fail(f"{layer}: weights at query {uneven} are not uniform", uneven)
+    return finding
+
+
+def _by_influence(subject: Subject, case: Case) -> Finding:
+    finding = Finding("visibility")
+    n = case.schedule.length
+
+    def open_case(other: Case) -> Decoder:
+        return open_decoder(subject, other)
+
+    reached, stated = recover_influence(open_case, case)
+    masks = stated or [layer.mask(0, n, n) for layer in case.model.layers]
+    finding.compare_sets(influence(masks, case.model.kv_sources), reached)
+    return finding

@@ -1,0 +1,177 @@
+"""What a subject implements: the public, stable contract.
+
+A subject is a class with `name`, `schemes` and one of three bodies: `AttentionSubject`
+(stateless), `CacheSubject` (one layer's cache; the harness's small decoder is the body) or
+`DecoderSubject` (a whole causal model with its own weights).
+
+`Unsupported` is raised for a case that the subject does not claim; it shows as "not claimed",
+never as a pass.  Any other exception is a failure of the check.
+
+Optional members are looked up by name: `LayerCache.rewind`, `Decoder.rewind`,
+`CacheSubject.profile`, `DecoderSubject.profile`, `Decoder.stated_masks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from torch import Tensor, device, dtype
+
+from harness.law import Layer
+
+if TYPE_CHECKING:
+    from harness.cases import Case
+
+
+class Unsupported(Exception):
+    """The subject does not claim this case; the reason is shown in the report."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Shapes that a layer's cache is made for.
+
+    max_context: positions that will be fed at most; max_chunk: tokens of the longest update.
+    """
+
+    batch: int
+    n_kv_heads: int
+    head_dim: int
+    max_context: int
+    max_chunk: int
+    dtype: dtype
+    device: device
+
+
+@runtime_checkable
+class AttentionSubject(Protocol):
+    """A stateless attention operation."""
+
+    name: str
+    schemes: frozenset[str]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
+        """q (B, Hq, Sq, D); k, v (B, Hkv, Sk, D), Hq % Hkv == 0 -> (B, Hq, Sq, D).
+
+        The queries are the last Sq of the Sk positions; scale 1/sqrt(D).
+        """
+        ...
+
+
+class LayerCache(Protocol):
+    """One layer's cache.  Optional: ``rewind(length)``, forget all positions >= length."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take k, v (B, Hkv, t, D) of the next t positions, keys already rotated.
+
+        Returns keys, values (B, Hkv, n, D) and a bool mask (t, n) or (B, 1, t, n), True = visible.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget everything; the next update starts at position 0."""
+        ...
+
+    def nbytes(self) -> int:
+        """Storage bytes held now."""
+        ...
+
+
+@runtime_checkable
+class CacheSubject(Protocol):
+    """Makes one layer's cache.
+
+    Optional: ``profile(layer, shape) -> int``, the exact storage bytes of one layer's cache in
+    the steady state.
+    """
+
+    name: str
+    schemes: frozenset[str]
+
+    def new_cache(self, layer: Layer, shape: CacheShape) -> LayerCache:
+        """An empty cache for `layer`."""
+        ...
+
+
+class Decoder(Protocol):
+    """An open causal model.
+
+    Optional: ``rewind(length)``, forget all positions >= length; and ``stated_masks(n)``, a list
+    of one bool (n, n) mask per layer: what each query of the run so far may see by the rule that
+    the implementation states for itself, where that differs from the exact window.
+    """
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """tokens (B, t) int64, the next t positions -> logits (B, t, V)."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything; the next feed starts at position 0."""
+        ...
+
+    def cache_bytes(self) -> list[int]:
+        """Storage bytes held now, per layer (0 for a layer that reads another's cache)."""
+        ...
+
+    def dense(self, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
+        """tokens (B, n) -> logits (B, n, V): the same weights without a cache.
+
+        Masks from the law of the case, or of `layers`: the blindness guard asks for neighbours.
+        """
+        ...
+
+
+@runtime_checkable
+class DecoderSubject(Protocol):
+    """A whole causal model with its own weights, a function of ``case.weights_seed`` alone.
+
+    Optional: ``profile(case) -> list[int]``, the exact storage bytes per layer in the steady
+    state.
+    """
+
+    name: str
+    schemes: frozenset[str]
+
+    def open(self, case: Case) -> Decoder:
+        """A fresh decoder for `case`: its model, dtype, batch, context and longest chunk."""
+        ...
+
+
+Subject = AttentionSubject | CacheSubject | DecoderSubject
+
+_BODIES = {"attend": "attention", "new_cache": "cache", "open": "decoder"}
+
+
+class ContractError(Exception):
+    """A subject cannot be used: it lacks a member or has one of the wrong kind."""
+
+
+def kind_of(subject: object) -> str:
+    """ "attention", "cache" or "decoder".
+
+    Raises ContractError naming what is missing or wrong and what is allowed.
+    """
+    from harness.models import SCHEMES
+
+    label = f"{type(subject).__module__}:{type(subject).__qualname__}"
+    if not isinstance(getattr(subject, "name", None), str):
+        raise ContractError(f"{label} needs a class attribute `name: str`")
+    schemes = getattr(subject, "schemes", None)
+    if not isinstance(schemes, frozenset | set) or not schemes or not schemes <= SCHEMES:
+        raise ContractError(
+            f"{label}.schemes must be a non-empty frozenset out of {sorted(SCHEMES)}, "
+            f"got {schemes!r}"
+        )
+    bodies = [m for m in _BODIES if callable(getattr(subject, m, None))]
+    if len(bodies) != 1:
+        raise ContractError(
+            f"{label} needs exactly one of the methods attend(q, k, v, layer), "
+            f"new_cache(layer, shape) or open(case); it has {bodies or 'none of them'}"
+        )
+    return _BODIES[bodies[0]]

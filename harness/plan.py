@@ -1,0 +1,119 @@
+"""Which checks of which cases a subject is run through.
+
+One place decides, for `pytest suites/`, `harness check` and the report alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from harness import schedules
+from harness.cases import Case
+from harness.contract import Subject, kind_of
+from harness.models import SCHEMES, TINY, Model
+from harness.schedules import Schedule
+
+Item = tuple[str, Case]
+
+#: One-layer models, by scheme of the model that they come from: only there does the exact visible
+#: set of a decoder's window show, since through a full layer every token reaches every later one.
+_ISOLATED = ("sliding", "full", "chunked")
+
+#: Schedules that are also run at batch 3, and in half precision.
+_BATCHED = ("chunk-w+1", "prefill-then-decode")
+_HALF = ("prefill-3w+5", "chunk-w", "decode-3wraps")
+
+
+def items(
+    subject: type[Subject],
+    schemes: Iterable[str] | None = None,
+    models: Iterable[str] | None = None,
+) -> list[Item]:
+    """(check, case) pairs for a subject, filtered by scheme and by model name.
+
+    A subject claims schemes; what it cannot do within one it says itself, by Unsupported.
+    """
+    wanted = set(subject.schemes) & (set(schemes) if schemes is not None else set(SCHEMES))
+    names = None if models is None else set(models)
+    make = {"decoder": _decoder_items, "cache": _cache_items, "attention": _attention_items}
+    out: list[Item] = []
+    for model in TINY.values():
+        if model.scheme in wanted and (names is None or model.name in names):
+            out += make[kind_of(subject)](model)
+    return out
+
+
+def _turn(model: Model) -> int:
+    return model.window or model.chunk or 8
+
+
+def _standard(model: Model) -> list[Schedule]:
+    return schedules.standard(_turn(model), model.sink)
+
+
+def _named(model: Model, names: Iterable[str]) -> list[Schedule]:
+    return [s for s in _standard(model) if s.name in set(names)]
+
+
+def _state_items(model: Model, isolated: Model) -> Iterator[Item]:
+    turn, sink = _turn(model), model.sink
+    for schedule in schedules.resets(turn, sink):
+        yield "reset", Case(model, schedule)
+    for schedule in schedules.rewinds(turn, sink):
+        yield "rewind", Case(model, schedule)
+    for schedule in _named(model, ("chunk-4",)):
+        yield "refusal", Case(model, schedule)
+    for schedule in _named(model, ("chunk-w+1", "prefill-by-5-then-decode")):
+        yield "purity", Case(model, schedule, batch=3)
+        yield "purity", Case(isolated, schedule)
+    for schedule in schedules.byte_runs(turn, sink):
+        yield "cache_bytes", Case(model, schedule)
+
+
+def _isolated(model: Model) -> list[Model]:
+    if model.n_layers == 1:
+        return [model]
+    kinds = {kind.removesuffix("_attention") for kind in model.layer_types}
+    return [model.isolate(kind) for kind in _ISOLATED if kind in kinds]
+
+
+def _decoder_items(model: Model) -> list[Item]:
+    alone = _isolated(model)
+    out: list[Item] = []
+    for schedule in _standard(model):
+        out.append(("values", Case(model, schedule)))
+        out += [("visibility", Case(layer, schedule)) for layer in alone]
+    # Through the whole stack: which layers read which caches shows in the reach of a token.
+    out += [("visibility", Case(model, s)) for s in _named(model, ("chunk-4", "decode-3wraps"))]
+    out += [("values", Case(model, s, batch=3)) for s in _named(model, _BATCHED)]
+    out += [("values", Case(layer, s)) for layer in alone for s in _named(model, ("chunk-w",))]
+    return out + list(_state_items(model, alone[0]))
+
+
+def _cache_items(model: Model) -> list[Item]:
+    out: list[Item] = []
+    for schedule in _standard(model):
+        out.append(("visibility", Case(model, schedule)))
+        out.append(("values", Case(model, schedule)))
+    for schedule in _named(model, _BATCHED):
+        out.append(("visibility", Case(model, schedule, batch=3)))
+        out.append(("values", Case(model, schedule, batch=3)))
+    for dtype in ("float16", "bfloat16"):
+        out += [("values", Case(model, s, dtype)) for s in _named(model, _HALF)]
+    for schedule in schedules.byte_runs(_turn(model), model.sink):
+        out.append(("cache_bytes", Case(model, schedule, "float16")))
+    return out + list(_state_items(model, model))
+
+
+def _attention_items(model: Model) -> list[Item]:
+    out: list[Item] = []
+    for schedule in _standard(model):
+        out.append(("visibility", Case(model, schedule)))
+        out.append(("values", Case(model, schedule)))
+        if len(schedule.steps) == 1:
+            out.append(("gradients", Case(model, schedule)))
+    for dtype in ("float16", "bfloat16"):
+        out += [("values", Case(model, s, dtype)) for s in _named(model, _HALF)]
+    out += [("purity", Case(model, s, batch=3)) for s in _named(model, ("chunk-w+1",))]
+    out += [("refusal", Case(model, s)) for s in _named(model, ("chunk-4",))]
+    return list(dict.fromkeys(out))

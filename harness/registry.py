@@ -1,0 +1,206 @@
+"""Finding the subject that a target names.
+
+A target is a registered name (entry points of the group ``harness.subjects``),
+``package.module:Name`` or ``path/to/file.py:Name``.  `load` returns the class; instances are made
+with no arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from difflib import get_close_matches
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+GROUP = "harness.subjects"
+_FORMS = "a registered name, package.module:Name or path/to/file.py:Name"
+
+
+class TargetError(Exception):
+    """The target cannot be loaded or used; the message is one line for the user."""
+
+
+class NotInstalled(Exception):
+    """The released package that a subject adapts is absent."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} is not installed")
+        self.package = package
+
+
+@cache
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """Registered subjects, sorted."""
+    return sorted(_entry_points())
+
+
+def load(target: str) -> type[Any]:
+    """The subject class that `target` names, checked against the contract.
+
+    Raises TargetError, or NotInstalled for a subject whose released package is absent.
+    """
+    if target in _entry_points():
+        return _checked(target, *_registered(target))
+    location, colon, name = target.rpartition(":")
+    is_file = (location if colon else target).endswith(".py")
+    if not colon or not name.isidentifier():
+        raise TargetError(_malformed(target, is_file))
+    module = _import_file(Path(location)) if is_file else _import_module(location)
+    return _checked(target, module, name)
+
+
+def version(subject: type[Any]) -> str:
+    """Version of the released package that the subject belongs to; "" for a file of others."""
+    package = getattr(subject, "package", None)
+    if package is None and subject.__module__.partition(".")[0] == "harness":
+        package = "attention-harness"
+    try:
+        return metadata.version(package) if package else ""
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _malformed(target: str, is_file: bool) -> str:
+    if is_file:
+        return f"target {target!r} names no class; write path/to/file.py:Name"
+    near = get_close_matches(target, names(), n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"allowed: {_FORMS}"
+    return f"unknown target {target!r}; {hint}"
+
+
+def _registered(name: str) -> tuple[ModuleType, str]:
+    """The module and attribute of a registered subject."""
+    point = _entry_points()[name]
+    try:
+        return importlib.import_module(point.module), point.attr
+    except ModuleNotFoundError as error:
+        raise _absent_or_broken(name, error) from error
+    except Exception as error:
+        raise TargetError(f"{name}: importing {point.module} raised {_brief(error)}") from error
+
+
+def _absent_or_broken(name: str, error: ModuleNotFoundError) -> Exception:
+    """NotInstalled if a whole package is absent; a package that lost a module is an error."""
+    package = (error.name or "").partition(".")[0]
+    if package and package not in sys.modules and importlib.util.find_spec(package) is None:
+        return NotInstalled(package)
+    return TargetError(f"{name}: {_brief(error)}")
+
+
+def _import_module(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:  # a console script's path starts at its own folder
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name + ".").startswith(error.name + "."):
+            raise TargetError(f"no module named {error.name!r}; allowed: {_FORMS}") from error
+        raise TargetError(f"importing {name} raised {_brief(error)}") from error
+    except SyntaxError as error:
+        raise TargetError(_syntax(error.filename or name, error)) from error
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"importing {name} raised {_brief(error)}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under a name of its own, with its folder importable as it is for a script."""
+    if not path.is_file():
+        raise TargetError(f"no such file: {path}")
+    path = path.resolve()
+    name = f"target_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{path.name} cannot be imported as a Python file")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        del sys.modules[name]
+        raise TargetError(_syntax(error.filename or str(path), error)) from error
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        lines = [
+            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
+        ]
+        where = f", line {lines[-1]}" if lines else ""
+        raise TargetError(f"{path.name}{where}: {_brief(error)}") from error
+    return module
+
+
+def _checked(target: str, module: ModuleType, name: str) -> type[Any]:
+    subject = getattr(module, name, None)
+    if subject is None:
+        raise TargetError(_missing_class(target, module, name))
+    if not isinstance(subject, type):
+        raise TargetError(f"{target}: {name} is a {type(subject).__name__}, not a class")
+    _require_package(subject)
+    _check_contract(target, subject)
+    return subject
+
+
+def _missing_class(target: str, module: ModuleType, name: str) -> str:
+    own = [n for n, obj in vars(module).items() if isinstance(obj, type) and not n.startswith("_")]
+    here = [n for n in own if vars(module)[n].__module__ == module.__name__] or own
+    near = get_close_matches(name, here, n=3, cutoff=0.4)
+    if near:
+        return f"{target}: no class {name}; did you mean {', '.join(near)}?"
+    return f"{target}: no class {name}; classes there: {', '.join(here) or 'none'}"
+
+
+def _require_package(subject: type[Any]) -> None:
+    package = getattr(subject, "package", None)
+    if isinstance(package, str):
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError as error:
+            raise NotInstalled(package) from error
+
+
+def _check_contract(target: str, subject: type[Any]) -> None:
+    """Raise TargetError unless `subject()` works and what it makes has the contract's members."""
+    from harness.contract import ContractError, kind_of
+
+    try:
+        inspect.signature(subject).bind()
+    except TypeError as error:
+        raise TargetError(
+            f"{target}: the harness makes instances with no arguments, "
+            f"{subject.__name__}() fails: {error}"
+        ) from error
+    except ValueError:
+        pass  # no signature to be had (a class written in C): the call below decides
+    try:
+        kind_of(subject())
+    except ContractError as error:
+        raise TargetError(f"{target}: {error}") from error
+    except ModuleNotFoundError as error:
+        raise _absent_or_broken(target, error) from error
+    except Exception as error:
+        raise TargetError(f"{target}: {subject.__name__}() raised {_brief(error)}") from error
+
+
+def _syntax(filename: str, error: SyntaxError) -> str:
+    return f"{Path(filename).name}, line {error.lineno}: syntax error: {error.msg}"
+
+
+def _brief(error: BaseException) -> str:
+    """One line: the exception's type and the first line of what it says."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

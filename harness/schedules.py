@@ -1,0 +1,205 @@
+"""How tokens are fed: prefill, chunks, decode, wraps, reset, rewind.
+
+Lengths cross the boundaries where caches break (W-1, W, W+1, 2W, a wrap inside a chunk, a last
+chunk that is not full), and every schedule states how many wraps it reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import cycle
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Feed the next n tokens in one call."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Forget everything and start again at position 0."""
+
+
+@dataclass(frozen=True)
+class Rewind:
+    """Forget every position from `length` on."""
+
+    length: int
+
+
+Step = Feed | Reset | Rewind
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A named list of steps.
+
+    wraps: times that a ring of 2 * window slots behind the sink is overwritten in whole, by the
+    schedule's own claim; `check_reach` holds it to that.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    wraps: int = 0
+
+    @cached_property
+    def length(self) -> int:
+        """Positions held at the end."""
+        return self._lengths()[-1]
+
+    @cached_property
+    def max_context(self) -> int:
+        """Most positions ever held."""
+        return max(self._lengths())
+
+    @cached_property
+    def max_chunk(self) -> int:
+        """Tokens of the longest feed."""
+        return max(step.n for step in self.steps if isinstance(step, Feed))
+
+    @property
+    def plain(self) -> bool:
+        """True if the schedule only feeds."""
+        return all(isinstance(step, Feed) for step in self.steps)
+
+    def has(self, kind: type[Reset] | type[Rewind]) -> bool:
+        """True if the schedule holds a step of this kind."""
+        return any(isinstance(step, kind) for step in self.steps)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """(start, end) of every feed, in order."""
+        out, at = [], 0
+        for step in self.steps:
+            match step:
+                case Feed(n):
+                    out.append((at, at + n))
+                    at += n
+                case Reset():
+                    at = 0
+                case Rewind(length):
+                    at = length
+        return out
+
+    def check_reach(self, window: int, sink: int = 0) -> None:
+        """Raise ValueError if the schedule does not reach the wraps that it is named for."""
+        need = sink + self.wraps * 2 * window
+        if self.max_context <= need and self.wraps:
+            raise ValueError(
+                f"schedule {self.name} claims {self.wraps} wraps of 2 x {window} slots behind "
+                f"{sink} sinks, which takes more than {need} positions; it feeds "
+                f"{self.max_context}"
+            )
+
+    def _lengths(self) -> list[int]:
+        lengths, at = [0], 0
+        for step in self.steps:
+            match step:
+                case Feed(n):
+                    at += n
+                case Reset():
+                    at = 0
+                case Rewind(length):
+                    if not 0 <= length <= at:
+                        raise ValueError(f"rewind to {length} of {at} positions")
+                    at = length
+            lengths.append(at)
+        return lengths
+
+
+def chunks(total: int, sizes: Iterable[int]) -> tuple[Feed, ...]:
+    """`total` tokens in feeds of the given sizes, in turn; the last feed takes what is left."""
+    out, left = [], total
+    for size in cycle(sizes):
+        if left <= 0:
+            break
+        out.append(Feed(min(size, left)))
+        left -= size
+    return tuple(out)
+
+
+def standard(window: int, sink: int = 0) -> list[Schedule]:
+    """The schedules that every model is run through, for its window and sink.
+
+    A model without a window passes any small number: full attention has boundaries too, where
+    its chunks end.
+    """
+    w = window
+    past3 = sink + 6 * w + 3  # beyond three wraps of a ring of 2W behind the sink
+    decode = (1,)
+    out = [
+        Schedule(f"prefill-{label}", (Feed(n),))
+        for label, n in (("w-1", w - 1), ("w", w), ("w+1", w + 1), ("3w+5", 3 * w + 5))
+        if n >= 1
+    ]
+    out.append(Schedule("decode-3wraps", chunks(past3, decode), wraps=3))
+    for label, c in (
+        ("4", 4),
+        ("w-1", w - 1),
+        ("w", w),
+        ("w+1", w + 1),
+        ("w+2", w + 2),
+        ("2w", 2 * w),
+    ):
+        if c >= 1:
+            out.append(Schedule(f"chunk-{label}", chunks(past3, (c,)), wraps=3))
+    out.append(Schedule("ragged-primes", chunks(past3, (2, 3, 1, 5, 7, 1, 1)), wraps=3))
+    out += [
+        Schedule(
+            "prefill-by-5-then-decode",
+            chunks(2 * w + 2, (5,)) + chunks(2 * w + sink + 3, decode),
+            wraps=1,
+        ),
+        Schedule(
+            "short-prefill-by-4-then-decode",
+            chunks(w - 1, (4,)) + chunks(2 * w + sink + 3, decode),
+            wraps=1,
+        ),
+        Schedule(
+            "prefill-then-decode",
+            (Feed(3 * w + 5), *chunks(w + 3 + sink, decode)),
+            wraps=1,
+        ),
+    ]
+    return out
+
+
+def resets(window: int, sink: int = 0) -> list[Schedule]:
+    """Use, reset, use again: in other chunks, and with fewer tokens than before."""
+    w = window
+    first = chunks(2 * w + sink + 3, (5,))
+    return [
+        Schedule("reset-then-chunks", (*first, Reset(), *chunks(3 * w + sink + 2, (3,)))),
+        Schedule("reset-then-decode", (*first, Reset(), *chunks(w + sink + 2, (1,)))),
+        Schedule(
+            "reset-after-3wraps",
+            (*chunks(sink + 6 * w + 3, (4,)), Reset(), *chunks(w + 3, (2, 1))),
+            wraps=3,
+        ),
+    ]
+
+
+def rewinds(window: int, sink: int = 0) -> list[Schedule]:
+    """Rewinds by a few tokens (speculative decoding), far back, and before the first wrap."""
+    w = window
+    tail = chunks(5, (1,))
+    long = 3 * w + sink + 4
+    return [
+        Schedule("rewind-3-of-long", (*chunks(long, (4,)), Rewind(long - 3), *tail)),
+        Schedule("rewind-1-of-long", (*chunks(long, (4,)), Rewind(long - 1), *tail)),
+        Schedule("rewind-far", (*chunks(long, (4,)), Rewind(5), *tail)),
+        Schedule("rewind-before-wrap", (*chunks(w, (4,)), Rewind(max(w - 3, 0)), *tail)),
+    ]
+
+
+def byte_runs(window: int, sink: int = 0) -> list[Schedule]:
+    """For cache bytes: a long prompt at once or in chunks, the first decode, then steady decode."""
+    w, n = window, 50 * window
+    steady = chunks(2 * w + sink, (1,))
+    return [
+        Schedule("bytes-prefill-50w", (Feed(n), *steady)),
+        Schedule("bytes-chunked-50w", (*chunks(n, (2 * w,)), *steady)),
+    ]

@@ -1,0 +1,114 @@
+"""The one bound of the harness, and the guard that proves it is not blind.
+
+**Derivation.**  A cached run and a dense run in the same precision do the same arithmetic on each
+row in another order: chunks change the shapes of matrix products, a ring permutes the summed keys.
+Two sources of error follow, and the bound is their sum.
+
+1. What the precision costs this model on this input, amplification through the layers included.
+   It is measured, not guessed: ``e_r``, the largest deviation in row r of a *dense* run in the
+   subject's own precision from float64.  The cached run is a second sample of the same error.  A
+   row may be lucky, so e_r is taken no smaller than the mean over rows, and ``SAMPLE = 3`` allows
+   the second maximum to exceed the first: errors are sums of many roundings, whose maxima over a
+   row of dozens of entries stay within that factor of each other.
+2. What another order of summation may cost where the dense run happened to be exact (a row with
+   one key, say).  Summing n terms with unit roundoff u errs by at most ``lambda * sqrt(n) * u``
+   relative to the sum of magnitudes, with probability at least 1 - 2 exp(-lambda^2 / 2) (Higham
+   and Mary, SIAM J. Sci. Comput. 41(5), 2019, theorem 2.4).  ``LAMBDA = 6`` makes that 3e-8 per
+   sum.  n is the number of visible keys plus the head's width; the row's scale stands for the
+   magnitudes; each layer adds one such sum.  Half-precision kernels accumulate in float32, so u is
+   float32's there: what half precision itself costs is measured in 1.
+
+A fixed tolerance would be loose for shallow models and tight for deep ones, and a norm over all
+rows hides one wrong row: 3e-2 relative has passed windows that are one key off.
+
+**The guard.**  A bound is worth something only if it tells the law from its neighbours.  The
+oracle is evaluated for the nearest wrong laws as well (`neighbours`); each must break the bound by
+a factor of `SEPARATION` in some row.  If not, the case is blind and fails, whatever the subject
+did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from harness.law import Layer
+
+#: An output moved if it moved by more than this part of its scale.  Rows that differ in nothing but
+#: their neighbours in the batch stay two orders below.
+MOVED = {"float64": 1e-12, "float32": 1e-5}
+
+SAMPLE = 3.0
+LAMBDA = 6.0
+SEPARATION = 10.0
+
+
+def row_error(got: Tensor, exact: Tensor) -> Tensor:
+    """Largest absolute deviation of each row: (..., n, F) -> (n,) float64; NaN counts as inf."""
+    error = (got.double() - exact.double()).abs()
+    error = torch.where(error.isnan(), torch.inf, error)
+    rows = error.amax(-1)
+    return rows.flatten(0, -2).amax(0) if rows.dim() > 1 else rows
+
+
+def row_bound(own: Tensor, exact: Tensor, n_keys: Tensor, width: int, depth: int) -> Tensor:
+    """The bound of each row, (n,) float64, as derived above.
+
+    own: a dense run in the subject's precision, (..., n, F); exact: the same in float64;
+    n_keys (n,): keys that each row sums; width: terms of the other sums (head_dim);
+    depth: layers.
+    """
+    accumulate = torch.float64 if own.dtype == torch.float64 else torch.float32
+    unit = torch.finfo(accumulate).eps / 2
+    measured = row_error(own, exact)
+    measured = torch.maximum(measured, measured.mean())
+    scale = row_error(exact, torch.zeros_like(exact))
+    terms = (n_keys.double() + width).sqrt()
+    return SAMPLE * measured + LAMBDA * unit * depth * terms * scale
+
+
+def moved(a: Tensor, b: Tensor) -> Tensor:
+    """Bool (...): rows of a (..., F) that are not b's, beyond rounding; NaN counts as moved."""
+    limit = MOVED[str(b.dtype).removeprefix("torch.")] * b.abs().amax()
+    return ~((a - b).abs().amax(-1) <= limit)
+
+
+def neighbours(layer: Layer, n: int) -> Iterator[Layer]:
+    """The wrong laws nearest to `layer` that differ from it within n positions.
+
+    Where the window is not reached, or there is none, the nearest law that differs forgets the
+    first key at the last position: a window of n - 1.
+    """
+    truth = layer.mask(0, n, n)
+    found = [near for near in layer.neighbours() if not near.mask(0, n, n).equal(truth)]
+    loses_a_key = any((truth & ~near.mask(0, n, n)).any() for near in found)
+    if not loses_a_key and n > 1:
+        shorter = replace(layer, window=min(layer.window or n, n) - 1 or 1, sink=0)
+        if not shorter.mask(0, n, n).equal(truth):
+            found.append(shorter)
+    yield from found
+
+
+def wrong_stacks(layers: Sequence[Layer], n: int) -> Iterator[tuple[Layer, ...]]:
+    """Stacks with exactly one wrong layer: the first and the last of each distinct law.
+
+    One wrong layer is nearer to the truth than all of a kind, so a bound that tells it apart tells
+    the others apart as well.
+    """
+    for law in dict.fromkeys(layers):
+        at = [i for i, other in enumerate(layers) if other == law]
+        for i in sorted({at[0], at[-1]}):
+            for near in neighbours(law, n):
+                yield (*layers[:i], near, *layers[i + 1 :])
+
+
+def margin(exact: Tensor, wrong: Iterable[Tensor], bound: Tensor) -> float | None:
+    """How many bounds away the nearest wrong law is; None if there is none to compare.
+
+    For each wrong law the row counts that shows it best; the smallest over the laws is the margin.
+    """
+    ratios = [float((row_error(other, exact) / bound).max()) for other in wrong]
+    return min(ratios) if ratios else None
