@@ -202,6 +202,7 @@ class CacheDecoder:
         self.length = 0
 
     def feed(self, tokens: Tensor) -> Tensor:
+        check_tokens(tokens, self.case.batch, self.case.vocab)
         t = tokens.shape[1]
         returned: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -236,6 +237,17 @@ class CacheDecoder:
         positions: Tensor | None = None,
     ) -> Tensor:
         return dense_logits(self.weights, tokens, layers, positions)
+
+
+def check_tokens(tokens: Tensor, batch: int, vocab: int) -> None:
+    """Raise ValueError naming what is wrong unless tokens are (batch, t) int64 below vocab."""
+    if tokens.dim() != 2 or tokens.shape[0] != batch:
+        raise ValueError(f"tokens must be ({batch}, t), got {tuple(tokens.shape)}")
+    if tokens.dtype != torch.int64:
+        raise ValueError(f"tokens must be int64, got {tokens.dtype}")
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab:
+        low, high = int(tokens.min()), int(tokens.max())
+        raise ValueError(f"token ids must be in 0…{vocab - 1}, got {low}…{high}")
 
 
 def cache_shape(case: Case, layer: int) -> CacheShape:

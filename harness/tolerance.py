@@ -110,5 +110,8 @@ def margin(exact: Tensor, wrong: Iterable[Tensor], bound: Tensor) -> float | Non
 
     For each wrong law the row counts that shows it best; the smallest over the laws is the margin.
     """
-    ratios = [float((row_error(other, exact) / bound).max()) for other in wrong]
+    ratios = []
+    for other in wrong:
+        errors = row_error(other, exact)
+        ratios.append(float(torch.where(errors == 0, 0, errors / bound).max()))
     return min(ratios) if ratios else None

@@ -90,7 +90,7 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
     layer, shape = case.model.layers[i], cache_shape(case, i)
     item = torch.empty((), dtype=shape.dtype).element_size()
     slot = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * item
-    needed = layer.slots(case.schedule.length) - (1 if layer.bounded else 0)
+    needed = len(layer.visible(case.schedule.length)) - 1  # the next query brings its own
     steady = samples.steady[i]
     if steady < needed * slot:
         finding.fail(

@@ -49,7 +49,7 @@ def judge(
 ) -> None:
     """Hold rows (…, n, F) to their bounds (n,), and the bounds to the guard; worst row kept."""
     errors = tolerance.row_error(got, exact)
-    ratios = errors / bound
+    ratios = torch.where(errors == 0, 0, errors / bound)  # an exact row fits a bound of 0
     worst = int(ratios.argmax())
     if not finding.errors or float(ratios.max()) > max(finding.errors):
         finding.figure, finding.bound = float(errors[worst]), float(bound[worst])
