@@ -253,7 +253,6 @@ def _tiny_models() -> dict[str, Model]:
             window=8,
         ),
         *(replace(sink, name=f"llama3-sink{n}", sink=n) for n in (2, 4)),
-        replace(sink, name="llama3-sink0"),
     ]
     return {m.name: m for m in models}
 

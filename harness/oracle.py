@@ -35,3 +35,23 @@ def attention_gradients(
     out = attention(leaves[0], leaves[1], leaves[2], mask)
     dq, dk, dv = torch.autograd.grad(out, leaves, grad_out)
     return dq, dk, dv
+
+
+def gradient_magnitudes(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, grad_out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the sums of (dq, dk, dv) are made of, signs dropped: float64, shaped like q, k, v.
+
+    The softmax's gradient is a difference, P * (dP - sum(P * dP)), that cancels to nothing for a
+    query with one key.  Its rounding error is that of the terms, whatever is left of them.
+    """
+    q, k, v, grad = (x.detach().double() for x in (q, k, v, grad_out))
+    groups, width = q.shape[1] // k.shape[1], math.sqrt(q.shape[-1])
+    keys, values = (x.repeat_interleave(groups, dim=1) for x in (k, v))
+    scores = (q @ keys.transpose(-1, -2) / width).masked_fill(~mask, -math.inf)
+    weights = torch.softmax(scores, dim=-1)
+    d_weights = grad.abs() @ values.abs().transpose(-1, -2)
+    d_scores = weights * (d_weights + (weights * d_weights).sum(-1, keepdim=True)) / width
+    dk, dv = d_scores.transpose(-1, -2) @ q.abs(), weights.transpose(-1, -2) @ grad.abs()
+    shared = [x.reshape(x.shape[0], -1, groups, *x.shape[2:]).sum(2) for x in (dk, dv)]
+    return d_scores @ keys.abs(), shared[0], shared[1]

@@ -21,6 +21,7 @@ _ISOLATED = ("sliding", "full", "chunked")
 
 #: Schedules that are also run at batch 3, and in half precision.
 _BATCHED = ("chunk-w+1", "prefill-then-decode")
+_PLAIN = ("prefill-3w+5", "chunk-w+1", "decode-3wraps", "ragged-primes")
 _HALF = ("prefill-3w+5", "chunk-w", "decode-3wraps")
 
 
@@ -82,7 +83,10 @@ def _decoder_items(model: Model) -> list[Item]:
     out: list[Item] = []
     for schedule in _standard(model):
         out.append(("values", Case(model, schedule)))
-        out += [("visibility", Case(layer, schedule)) for layer in alone]
+        for layer in alone:
+            # A layer that forgets nothing has no border to miss: a few schedules tell all.
+            if layer.layers[0].bounded or layer is alone[0] or schedule.name in _PLAIN:
+                out.append(("visibility", Case(layer, schedule)))
     # Through the whole stack: which layers read which caches shows in the reach of a token.
     out += [("visibility", Case(model, s)) for s in _named(model, ("chunk-4", "decode-3wraps"))]
     out += [("values", Case(model, s, batch=3)) for s in _named(model, _BATCHED)]

@@ -73,6 +73,16 @@ def version(subject: type[Any]) -> str:
         return ""
 
 
+def label(target: str, subject: type[Any]) -> str:
+    """The name under which records file a subject.
+
+    A registered name belongs to the registered subject: a file that uses it is filed under its
+    target, so that no known failure of the other covers it.
+    """
+    name = str(subject.name)
+    return target if target in _entry_points() or name in _entry_points() else name
+
+
 def _malformed(target: str, is_file: bool) -> str:
     if is_file:
         return f"target {target!r} names no class; write path/to/file.py:Name"
@@ -189,7 +199,9 @@ def _check_contract(target: str, subject: type[Any]) -> None:
     try:
         kind_of(subject())
     except ContractError as error:
-        raise TargetError(f"{target}: {error}") from error
+        # A file is imported under a name that says nothing to its author.
+        said = str(error).replace(f"{subject.__module__}:{subject.__qualname__}", subject.__name__)
+        raise TargetError(f"{target}: {said}") from error
     except ModuleNotFoundError as error:
         raise _absent_or_broken(target, error) from error
     except Exception as error:

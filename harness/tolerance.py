@@ -14,9 +14,10 @@ Two sources of error follow, and the bound is their sum.
    one key, say).  Summing n terms with unit roundoff u errs by at most ``lambda * sqrt(n) * u``
    relative to the sum of magnitudes, with probability at least 1 - 2 exp(-lambda^2 / 2) (Higham
    and Mary, SIAM J. Sci. Comput. 41(5), 2019, theorem 2.4).  ``LAMBDA = 6`` makes that 3e-8 per
-   sum.  n is the number of visible keys plus the head's width; the row's scale stands for the
-   magnitudes; each layer adds one such sum.  Half-precision kernels accumulate in float32, so u is
-   float32's there: what half precision itself costs is measured in 1.
+   sum.  n is the number of visible keys plus the head's width; the magnitudes are computed for a
+   single layer, and for a stack the row's scale stands for them; each layer adds one such sum.
+   Half-precision kernels accumulate in float32, so u is float32's there: what half precision
+   itself costs is measured in 1.
 
 A fixed tolerance would be loose for shallow models and tight for deep ones, and a norm over all
 rows hides one wrong row: 3e-2 relative has passed windows that are one key off.
@@ -54,18 +55,27 @@ def row_error(got: Tensor, exact: Tensor) -> Tensor:
     return rows.flatten(0, -2).amax(0) if rows.dim() > 1 else rows
 
 
-def row_bound(own: Tensor, exact: Tensor, n_keys: Tensor, width: int, depth: int) -> Tensor:
+def row_bound(
+    own: Tensor,
+    exact: Tensor,
+    n_keys: Tensor,
+    width: int,
+    depth: int,
+    magnitude: Tensor | None = None,
+) -> Tensor:
     """The bound of each row, (n,) float64, as derived above.
 
     own: a dense run in the subject's precision, (..., n, F); exact: the same in float64;
     n_keys (n,): keys that each row sums; width: terms of the other sums (head_dim);
-    depth: layers.
+    depth: layers; magnitude (..., n, F): the sums with their signs dropped, where they are known,
+    since a sum that cancels keeps the rounding of its terms; by default the row itself.
     """
     accumulate = torch.float64 if own.dtype == torch.float64 else torch.float32
     unit = torch.finfo(accumulate).eps / 2
     measured = row_error(own, exact)
     measured = torch.maximum(measured, measured.mean())
-    scale = row_error(exact, torch.zeros_like(exact))
+    summed = exact if magnitude is None else magnitude
+    scale = row_error(summed, torch.zeros_like(summed))
     terms = (n_keys.double() + width).sqrt()
     return SAMPLE * measured + LAMBDA * unit * depth * terms * scale
 

@@ -83,7 +83,17 @@ def _held(finding: Finding, decoder: Decoder) -> list[int]:
         if said[i] not in allowed and not finding.message:
             finding.fail(f"layer {i}: nbytes() says {said[i]:,}, its storages hold {allowed[0]:,}")
         real[i] = said[i] if said[i] in allowed else allowed[0]
+        _judge_precision(finding, i, held, decoder.case)
     return real
+
+
+def _judge_precision(finding: Finding, i: int, held: list[Tensor], case: Case) -> None:
+    """Keys and values are stored in the case's precision: a wider one costs a multiple."""
+    shape = cache_shape(case, i)
+    for t in held:
+        stored = t.dim() >= 3 and t.shape[-1] == shape.head_dim and t.is_floating_point()
+        if stored and t.element_size() > shape.dtype.itemsize and not finding.message:
+            finding.fail(f"layer {i} stores {t.dtype} in a cache of {shape.dtype}")
 
 
 def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None:

@@ -115,7 +115,8 @@ def _right_or_refused(
     mask = layer.mask(0, n, n)
     exact = oracle.attention64(x.q, x.k, x.v, mask)
     own = oracle.attention(x.q, x.k, x.v, mask)
-    bound = tolerance.row_bound(own, exact, mask.sum(-1), OP_HEAD_DIM, 1)
+    summed = oracle.attention64(x.q, x.k, x.v.abs(), mask)
+    bound = tolerance.row_bound(own, exact, mask.sum(-1), OP_HEAD_DIM, 1, summed)
     cache = subject.new_cache(layer, shape)
     for a, b in beyond.spans():
         q, k, v = x.span(a, b)

@@ -139,7 +139,8 @@ def _op_values(finding: Finding, subject: Subject, case: Case, i: int, layer: La
         # What rounding the inputs costs is nobody's error: the oracle starts from rounded ones.
         exact = oracle.attention64(x.q, x.k, x.v, mask)
         own = oracle.attention(x.q, x.k, x.v, mask)
-        bound = tolerance.row_bound(own, exact, mask.sum(-1), OP_HEAD_DIM, 1)
+        summed = oracle.attention64(x.q, x.k, x.v.abs(), mask)
+        bound = tolerance.row_bound(own, exact, mask.sum(-1), OP_HEAD_DIM, 1, summed)
         # Random inputs alone cannot tell a far key in half precision; edge inputs can, and must.
         wrong = _wrong_rows(x, layer, n) if made.label == "edge inputs" else ()
         judge(finding, got, exact, bound, wrong, f"{layer}, {made.label}")
@@ -170,6 +171,7 @@ def gradients(subject: Subject, case: Case) -> Finding:
         got = torch.autograd.grad(out, leaves, grad)
         own = oracle.attention_gradients(*x.span(0, n), mask, grad)
         exact = oracle.attention_gradients(*x64.span(0, n), mask, grad.double())
+        summed = oracle.gradient_magnitudes(*x64.span(0, n), mask, grad)
         wrong = [
             oracle.attention_gradients(*x64.span(0, n), near.mask(0, n, n), grad.double())
             for near in tolerance.neighbours(layer, n)
@@ -177,6 +179,6 @@ def gradients(subject: Subject, case: Case) -> Finding:
         # A key's gradient sums over the queries that see it, a query's over the keys it sees.
         terms = (mask.sum(-1), mask.sum(0), mask.sum(0))
         for j, name in enumerate(("dq", "dk", "dv")):
-            bound = tolerance.row_bound(own[j], exact[j], terms[j], OP_HEAD_DIM, 1)
+            bound = tolerance.row_bound(own[j], exact[j], terms[j], OP_HEAD_DIM, 1, summed[j])
             judge(finding, got[j], exact[j], bound, [w[j] for w in wrong], f"{layer}, {name}")
     return finding

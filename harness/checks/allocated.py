@@ -1,0 +1,64 @@
+"""What the allocator holds for a cache, against what the cache says and what a walk of it finds.
+
+`nbytes()` can lie, and a walk through attributes and closures misses what hangs on a global, a
+frame or a C++ object.  The allocator misses nothing: a schedule is run as one measured call, and
+what is allocated at its end and was not at its start is the cache, or is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from harness.cases import Case
+from harness.checks.common import distinct_layers
+from harness.checks.measured import OPEN, cache_run, decoder_run
+from harness.contract import CacheSubject, Subject
+from harness.storage import storage_bytes, tensors_of
+
+
+def allocation_problems(subject: Subject, case: Case) -> Iterator[str]:
+    """One sentence for each layer (or decoder) whose bytes are not what it says.
+
+    Of a cache, one of each distinct layer: everything that new_cache and the updates left
+    allocated must be within reach of the cache, and `nbytes()` must say what is within reach, or
+    the keys and values of it.  Of a decoder, what its feeds left allocated must be what
+    `cache_bytes()` grew by.
+
+    Raises harness.memory.ProbeError where memory cannot be measured.
+    """
+    if isinstance(subject, CacheSubject):
+        for i, layer in distinct_layers(case.model):
+            for problem in _cache_problems(subject, case, i):
+                yield f"layer {i}, {layer}: {problem}"
+    else:
+        yield from _decoder_problems(subject, case)
+
+
+def _cache_problems(subject: CacheSubject, case: Case, i: int) -> Iterator[str]:
+    measured = cache_run(subject, case, i)
+    cache = measured.result
+    assert cache is not None
+    tensors = list(tensors_of(cache))
+    held = storage_bytes(tensors)
+    stored = storage_bytes(filter(Tensor.is_floating_point, tensors))
+    said = cache.nbytes()
+    # Less than what is held is no fault: constants may be shared with an earlier cache.
+    if measured.retained_bytes > held:
+        yield (
+            f"{measured.retained_bytes:,} bytes stay allocated, {held:,} of them within reach of "
+            "the cache: something else keeps the rest"
+        )
+    if said not in (held, stored):
+        yield f"nbytes() says {said:,}, its storages hold {held:,}"
+
+
+def _decoder_problems(subject: Subject, case: Case) -> Iterator[str]:
+    measured = decoder_run(subject, case)
+    assert measured.result is not None
+    opened = next(s for s in measured.steps if s.name == OPEN)
+    kept = measured.steps[-1].held_bytes - opened.held_bytes
+    said = sum(measured.result.decoder.cache_bytes()) - sum(measured.result.fresh)
+    if kept != said:
+        yield f"the feeds left {kept:,} bytes allocated, cache_bytes() grew by {said:,}"

@@ -1,0 +1,115 @@
+"""A subject's whole schedule as one measured call, every feed a step of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import inputs
+from harness.cases import Case
+from harness.checks.common import op_shape
+from harness.contract import (
+    AttentionSubject,
+    CacheShape,
+    CacheSubject,
+    Decoder,
+    LayerCache,
+    Subject,
+)
+from harness.decoder import cache_shape, checked_update
+from harness.memory import Measurement, Step, measure, step
+from harness.runner import open_decoder, tokens_for
+
+#: One rehearsal: a schedule repeats its own steps, so that what is made lazily is made by then.
+WARMUP = 1
+
+OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A decoder after its run, and the cache bytes that it said when it was opened."""
+
+    decoder: Decoder
+    fresh: list[int]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One feed of a schedule: positions start to start + n, and its bytes."""
+
+    start: int
+    n: int
+    bytes: Step
+
+
+def feeds(measurement: Measurement[Any], case: Case) -> list[Feed]:
+    """Every feed of the schedule, in order."""
+    steps = [s for s in measurement.steps if s.name != OPEN]
+    spans = case.schedule.spans()
+    return [Feed(a, b - a, s) for (a, b), s in zip(spans, steps, strict=True)]
+
+
+def attention_run(subject: AttentionSubject, case: Case, i: int) -> Measurement[None]:
+    """Layer i's operation at each feed, over all keys so far; inputs exist beforehand."""
+    shape, layer = op_shape(case, i), case.model.layers[i]
+    x = inputs.random(case, case.schedule.length, 2 * shape.n_kv_heads, shape.n_kv_heads)
+    x = x.to(shape.dtype)
+
+    def run() -> None:
+        for a, b in case.schedule.spans():
+            q, k, v = x.q[:, :, a:b], x.k[:, :, :b], x.v[:, :, :b]
+            with step(f"{a}:{b}"):
+                subject.attend(q, k, v, layer)
+
+    return measure(run, warmup=WARMUP)
+
+
+def cache_run(subject: CacheSubject, case: Case, i: int) -> Measurement[LayerCache]:
+    """Layer i's cache made and fed: each step is one update, and its answer is dropped.
+
+    Keys and values are made for each update and dropped after it: a cache that keeps them, or a
+    view of them, is charged for all of them.
+    """
+    shape, layer = cache_shape(case, i), case.model.layers[i]
+
+    def run() -> LayerCache:
+        with step(OPEN):
+            cache = subject.new_cache(layer, shape)
+        for a, b in case.schedule.spans():
+            k, v = _projected(shape, b - a)
+            with step(f"{a}:{b}"):
+                checked_update(cache, k, v)
+            del k, v
+        return cache
+
+    return measure(run, warmup=WARMUP)
+
+
+def _projected(shape: CacheShape, t: int) -> tuple[Tensor, Tensor]:
+    """k, v (B, Hkv, t, D) laid out as a model hands them over: v is a view of a projection."""
+    k = torch.zeros(shape.batch, shape.n_kv_heads, t, shape.head_dim, dtype=shape.dtype)
+    v = torch.zeros(shape.batch, t, shape.n_kv_heads, shape.head_dim, dtype=shape.dtype)
+    return k, v.transpose(1, 2)
+
+
+def decoder_run(subject: Subject, case: Case) -> Measurement[Opened]:
+    """A decoder opened and fed: each step is one feed, and its logits are dropped."""
+    tokens = tokens_for(case)
+
+    def run() -> Opened:
+        with step(OPEN):
+            decoder = open_decoder(subject, case)
+        opened = Opened(decoder, decoder.cache_bytes())
+        used = 0
+        for a, b in case.schedule.spans():
+            new = tokens[:, used : used + b - a]
+            used += b - a
+            with step(f"{a}:{b}"):
+                decoder.feed(new)
+        return opened
+
+    return measure(run, warmup=WARMUP)

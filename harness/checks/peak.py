@@ -1,0 +1,126 @@
+"""Check: peak bytes of prefill, decode step and steady state."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from harness import inputs
+from harness.cases import Case
+from harness.checks.common import distinct_layers, op_shape, require_plain
+from harness.checks.measured import Feed, attention_run, cache_run, decoder_run, feeds
+from harness.contract import AttentionSubject, CacheSubject, Subject
+from harness.findings import Finding
+from harness.law import Layer
+from harness.memory import exponent, measure, second_difference
+from harness.memory.scaling import LENGTHS
+from harness.runner import claim
+
+
+def peak_bytes(subject: Subject, case: Case) -> Finding:
+    """Exact peak and retained bytes of the schedule's steps, to be gated by the baselines.
+
+    A step is one call of the subject, charged for its result and for nothing that was there when
+    it began.  `peak_bytes` of the finding is that of the heaviest step, `retained_bytes` what is
+    allocated at the end of the schedule and was not before; both are added up over one layer of
+    each kind where layers are run by themselves.
+
+    Two claims hold without a baseline:
+
+    - where every layer is bounded, steady decode steps neither weigh nor hold more than earlier
+      ones;
+    - an attention operation with the class attribute ``linear_memory = True`` is linear in length
+      on bounded layers: the second difference of its prefill's peaks at 1024, 2048 and 3072 is 0.
+
+    Raises harness.memory.ProbeError where memory cannot be measured: an error, not a verdict.
+    """
+    claim(subject, case)
+    require_plain(case)
+    finding = Finding("peak_bytes", bytes={"peak_bytes": 0, "retained_bytes": 0})
+    notes: list[str] = []
+    if isinstance(subject, AttentionSubject):
+        for i, layer in distinct_layers(case.model):
+            run = attention_run(subject, case, i)
+            notes.append(f"{layer}: {_add(finding, feeds(run, case), run.retained_bytes)}")
+            if len(case.schedule.steps) == 1 and layer.bounded:
+                notes += _judge_growth(finding, subject, case, i, layer)
+    elif isinstance(subject, CacheSubject):
+        for i, layer in distinct_layers(case.model):
+            fed = cache_run(subject, case, i)
+            steps = feeds(fed, case)
+            notes.append(f"{layer}: {_add(finding, steps, fed.retained_bytes)}")
+            if layer.bounded:
+                _judge_steady(finding, case, steps, str(layer))
+    else:
+        steps = feeds(decoder_run(subject, case), case)
+        # Weights are no cache: what counts is what the feeds left behind.
+        kept = sum(feed.bytes.retained_bytes for feed in steps)
+        notes.append(_add(finding, steps, kept))
+        if all(layer.bounded for layer in case.model.layers):
+            _judge_steady(finding, case, steps, "decoder")
+    finding.figure = float(finding.bytes["peak_bytes"])
+    finding.message = "; ".join(filter(None, (finding.message, *notes)))
+    return finding
+
+
+def _add(finding: Finding, steps: list[Feed], retained: int) -> str:
+    """Add a run to the finding's bytes; returns its parts in words."""
+    finding.bytes["peak_bytes"] += max(feed.bytes.peak_bytes for feed in steps)
+    finding.bytes["retained_bytes"] += retained
+    chunks = [feed for feed in steps if feed.n > 1]
+    single = [feed for feed in steps if feed.n == 1]
+    parts = []
+    if chunks:
+        top = max(chunks, key=lambda feed: feed.bytes.peak_bytes)
+        parts.append(f"chunk of {top.n} {top.bytes.peak_bytes:,}")
+    if single:
+        parts.append(f"first decode step {single[0].bytes.peak_bytes:,}")
+        parts.append(f"last {single[-1].bytes.peak_bytes:,}")
+    return f"{', '.join(parts)}; {retained:,} bytes retained"
+
+
+def _judge_steady(finding: Finding, case: Case, steps: list[Feed], label: str) -> None:
+    """The last turn of decode steps must peak and hold at most what the turn before it did.
+
+    A turn is that of a ring of two windows: within one, a cache may gather tokens and evict them
+    together, so turns are compared by their maxima.  Both lie past the first wrap.
+    """
+    turn = 2 * case.window
+    steady = [s for s in steps if s.n == 1 and s.start >= case.model.sink + turn]
+    if len(steady) < 2 * turn:
+        return
+    before, last = steady[-2 * turn : -turn], steady[-turn:]
+    for what, of in (("peak", "peak_bytes"), ("bytes held", "held_bytes")):
+        was, now = (max(getattr(s.bytes, of) for s in part) for part in (before, last))
+        if was != now:
+            first = next(s.start for s in last if getattr(s.bytes, of) != was)
+            finding.fail(
+                f"{label}: decode steps are not steady past the wrap, {what} {was:,} in the turn "
+                f"before position {last[0].start}, {now:,} from there on",
+                first,
+            )
+
+
+def _judge_growth(
+    finding: Finding, subject: AttentionSubject, case: Case, i: int, layer: Layer
+) -> list[str]:
+    """Hold a claim of linear memory to it; the exponent in words."""
+    if getattr(subject, "linear_memory", False) is not True:
+        return []
+    peaks = [_prefill_peak(subject, case, i, n) for n in LENGTHS]
+    excess = second_difference(*peaks)
+    if excess:
+        finding.fail(
+            f"{layer}: claims linear memory, but the second difference of its peaks at "
+            f"{', '.join(map(str, LENGTHS))} is {excess:,} bytes"
+        )
+    return [f"peaks {', '.join(f'{p:,}' for p in peaks)}, exponent {exponent(LENGTHS, peaks):.3f}"]
+
+
+def _prefill_peak(subject: AttentionSubject, case: Case, i: int, n: int) -> int:
+    shape, layer = op_shape(case, i), case.model.layers[i]
+    x = inputs.random(case, n, 2 * shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
+
+    def prefill() -> Tensor:
+        return subject.attend(x.q, x.k, x.v, layer)
+
+    return measure(prefill).peak_bytes

@@ -1,0 +1,303 @@
+"""The `harness` command.
+
+Exit status 0: everything holds; 1: something is broken; 2: it cannot be run as asked.  Heavy
+imports (torch, pandas) wait until a command needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from harness.gate.records import Record
+    from harness.gate.verdict import Verdict
+    from harness.isolation import Progress
+
+_BROKEN, _MISUSE = 1, 2
+
+app = typer.Typer(
+    help="Conformance of windowed attention and its KV caches.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+baseline = typer.Typer(help="The exact integers of earlier runs.", no_args_is_help=True)
+app.add_typer(baseline, name="baseline")
+
+Results = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
+Baselines = Annotated[Path, typer.Option(help="Folder of the baselines.")]
+Known = Annotated[Path, typer.Option(help="Folder of the known failures.")]
+Required = Annotated[list[str], typer.Option("--require", help="Subject that must have run.")]
+
+_RESULTS = Path("reports/latest")
+_BASELINES = Path("reports/baselines")
+_KNOWN = Path("suites/known_failures")
+
+
+class Misuse(Exception):
+    """A command cannot be run as asked; the message is one line."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    from harness.gate.baselines import BaselineError
+    from harness.gate.folder import RecordsError
+    from harness.gate.known import KnownFailuresError
+
+    try:
+        app()
+    except (Misuse, RecordsError, BaselineError, KnownFailuresError) as error:
+        typer.echo(f"harness: {error}", err=True)
+        sys.exit(_MISUSE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def check(
+    target: Annotated[
+        str, typer.Argument(help="file.py:Name, package.module:Name or a registered name.")
+    ],
+    scheme: Annotated[str, typer.Option(help="Only models of this scheme.")] = "",
+    model: Annotated[str, typer.Option(help="Only this model, or family of models.")] = "",
+    case: Annotated[str, typer.Option(help="Only this case, model/schedule/dtype/bN.")] = "",
+    only: Annotated[str, typer.Option("--check", help="Only this check.")] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every record to this file.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each check.")] = 60.0,
+) -> None:
+    """Check one implementation, in a process of its own."""
+    from harness import check_table, isolation
+
+    if json_file is not None and not json_file.resolve().parent.is_dir():
+        raise Misuse(f"--json: no such folder: {json_file.resolve().parent}")
+    console = _console()
+    selection = {"scheme": scheme, "model": model, "case": case, "check": only}
+    try:
+        progress = _watch(target, selection, timeout, console)
+    except isolation.RefusedError as refused:
+        raise Misuse(str(refused)) from refused
+    if json_file is not None:
+        _write_json(json_file, target, progress)
+    check_table.show(console, _title(progress), progress.done)
+    if not any(r.status != "not-claimed" for r in progress.done):
+        raise Misuse(f"{progress.subject} claims none of these cases: nothing was checked")
+    raise typer.Exit(_BROKEN if check_table.broken(progress.done) else 0)
+
+
+@app.command("list")
+def list_() -> None:
+    """Subjects, models and schedules."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness import registry, schedules
+    from harness.models import TINY
+
+    console = _console()
+    subjects = Table("subject", "version", "schemes", box=None, pad_edge=False)
+    for name in registry.names():
+        subjects.add_row(name, *_installed(name))
+    models = Table("model", "scheme", "layers", "window", "sink", box=None, pad_edge=False)
+    for m in TINY.values():
+        turn = f"chunk {m.chunk}" if m.chunk else str(m.window or "-")
+        models.add_row(m.name, m.scheme, str(m.n_layers), turn, str(m.sink or "-"))
+    makers = (schedules.standard, schedules.resets, schedules.rewinds, schedules.byte_runs)
+    names = [schedule.name for make in makers for schedule in make(8)]
+    console.print(subjects)
+    console.print()
+    console.print(models)
+    console.print(Text(f"\nschedules: {', '.join(names)}"))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run(
+    context: typer.Context,
+    out: Results = _RESULTS,
+    baselines: Baselines = _BASELINES,
+    known: Known = _KNOWN,
+    require: Required = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments."""
+    suites = sorted(Path("suites").glob("test_*.py"))
+    if not suites:
+        raise Misuse("no suites/test_*.py here: run it in a checkout of attention-harness")
+    before = _run_id(out)
+    given = any(Path(a.partition("::")[0]).exists() for a in context.args if not a.startswith("-"))
+    paths = [] if given else [str(path) for path in suites]
+    command = [sys.executable, "-m", "pytest", *paths, f"--harness-out={out}", *context.args]
+    status = subprocess.run(command, check=False).returncode
+    if _run_id(out) == before:
+        if status in {4, 5}:  # pytest has said why
+            raise Misuse("pytest selected nothing" if status == 5 else "pytest refused its options")
+        typer.echo(f"harness: pytest ended with status {status} before any check", err=True)
+        raise typer.Exit(_BROKEN)
+    frame, verdict = _gate(out, baselines, known, require)
+    _report(frame, verdict, out)
+    raise typer.Exit(verdict.exit_status)
+
+
+@app.command()
+def gate(
+    out: Results = _RESULTS,
+    baselines: Baselines = _BASELINES,
+    known: Known = _KNOWN,
+    require: Required = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Give the verdict over the records of the last run; writes summary.md and junit.xml."""
+    _, verdict = _gate(out, baselines, known, require)
+    raise typer.Exit(verdict.exit_status)
+
+
+@app.command()
+def report(
+    out: Results = _RESULTS,
+    baselines: Baselines = _BASELINES,
+    known: Known = _KNOWN,
+) -> None:
+    """Draw the HTML report of the last run."""
+    from harness.gate import verdict as verdicts
+
+    _report(*verdicts.read(out, baselines, known), out)
+
+
+@baseline.command()
+def update(
+    out: Results = _RESULTS,
+    baselines: Baselines = _BASELINES,
+) -> None:
+    """Take over the integers of the last run that drifted or are new."""
+    from harness.gate import baselines as files
+    from harness.gate import verdict as verdicts
+    from harness.gate.folder import Folder
+
+    folder, rows = Folder(out), files.read(baselines)
+    info = folder.read_run()
+    done = rows.update(verdicts.completed(folder), whole=info.whole and info.exit_status in {0, 1})
+    touched = files.write(rows, baselines)
+    typer.echo(f"{done.added} rows added, {done.changed} changed, {done.dropped} dropped")
+    for path in touched:
+        typer.echo(f"  {path}")
+    for record in done.refused:
+        typer.echo(f"refused, {record.status}: {record.subject} {record.check} {record.case}")
+    raise typer.Exit(_BROKEN if done.refused else 0)
+
+
+def _gate(
+    out: Path, baselines: Path, known: Path, require: list[str]
+) -> tuple[pd.DataFrame, Verdict]:
+    """Judge the records in `out`, write what CI reads beside them, and print the verdict."""
+    from harness.gate import junit, summary
+    from harness.gate import verdict as verdicts
+
+    frame, verdict = verdicts.read(out, baselines, known, require)
+    (out / "summary.md").write_text(summary.to_markdown(frame, verdict), encoding="utf-8")
+    (out / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1), encoding="utf-8")
+    junit.write(frame, verdict, out / "junit.xml")
+    typer.secho(verdict.headline, fg="red" if verdict.red else "green", bold=True)
+    for drift in verdict.drift[:10]:
+        typer.echo(f"  drift: {drift}")
+    if verdict.drift or verdict.no_baseline:
+        typer.echo(
+            f"  {len(verdict.drift)} drifted, {verdict.no_baseline} without a baseline; "
+            "`harness baseline update` takes them over"
+        )
+    for entry in verdict.stale:
+        typer.echo(f"  stale: {entry.subject}.toml, {entry.id}")
+    for item in verdict.outside:
+        typer.echo(f"  other test: {item}")
+    typer.echo(f"  {out / 'summary.md'}")
+    return frame, verdict
+
+
+def _report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
+    from harness.report.html import build
+
+    typer.echo(f"  {build(frame, verdict, out / 'index.html')}")
+
+
+def _watch(target: str, selection: dict[str, str], timeout: float, console: Console) -> Progress:
+    """Follow the checks of a target to their end, with a bar or, without a terminal, in lines."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    from harness import check_table, isolation
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    progress = isolation.Progress()
+    said = time.monotonic()
+    quiet = not console.is_terminal
+    with Bar(*columns, TimeElapsedColumn(), console=console, transient=True, disable=quiet) as bar:
+        task = bar.add_task(f"loading {target}", total=None)
+        for progress in isolation.run(target, selection, timeout):
+            bad = len(check_table.broken(progress.done))
+            note = f"{_title(progress)}, {bad} broken" if bad else _title(progress)
+            done, total = len(progress.done), len(progress.planned)
+            bar.update(task, description=note, completed=done, total=total)
+            if quiet and time.monotonic() - said > 5:
+                said = time.monotonic()
+                typer.echo(f"{note}: {done}/{total}", err=True)
+    return progress
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # Without a terminal rich assumes 80 columns and folds the ids that people copy.
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+def _title(progress: Progress) -> str:
+    return f"{progress.subject} {progress.version}".strip()
+
+
+def _write_json(path: Path, target: str, progress: Progress) -> None:
+    records: list[Record] = progress.done
+    data = {
+        "target": target,
+        "subject": progress.subject,
+        "version": progress.version,
+        "records": [json.loads(record.to_json()) for record in records],
+    }
+    path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def _installed(name: str) -> tuple[str, str]:
+    """Version and schemes of a registered subject, or why it has none."""
+    from harness import registry
+
+    try:
+        subject = registry.load(name)
+    except registry.NotInstalled as absent:
+        return "-", str(absent)
+    except registry.TargetError as broken:
+        return "-", f"cannot be loaded: {broken}"
+    return registry.version(subject), ", ".join(sorted(subject.schemes))
+
+
+def _run_id(out: Path) -> str:
+    from harness.gate.folder import Folder, RecordsError
+
+    try:
+        return Folder(out).read_run().run
+    except RecordsError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The verdict: red or green, and every reason why, from records, baselines and known failures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.findings import RED, Status
+from harness.gate import baselines as baseline_files
+from harness.gate import known as known_files
+from harness.gate.baselines import Baselines, Drift
+from harness.gate.folder import Folder, RunInfo
+from harness.gate.known import KnownFailure
+from harness.gate.recorder import died_in_flight
+from harness.gate.records import Collected, Record, from_frame, missing, to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Which of two records of one item counts: a rerun that passes hides no failure.
+_WORST_FIRST = (
+    Status.MISSING,
+    Status.ERROR,
+    Status.FAIL,
+    Status.FIXED,
+    Status.KNOWN,
+    Status.NOT_INSTALLED,
+    Status.NOT_CLAIMED,
+    Status.PASS,
+)
+
+_PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was misused"}
+
+
+@dataclass
+class Verdict:
+    """What the gate says of a run.
+
+    reasons: why it is red, none if it is green.  counts: records by status.  broken: the records
+    that make it red, the first of each subject and check in front.  no_baseline: records whose
+    integers no row fits.  known: (entry, records that it explains).  outside: failures of tests
+    that are no conformance checks.
+    """
+
+    reasons: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    broken: list[Record] = field(default_factory=list)
+    drift: list[Drift] = field(default_factory=list)
+    stale: list[KnownFailure] = field(default_factory=list)
+    known: list[tuple[KnownFailure, int]] = field(default_factory=list)
+    not_installed: dict[str, str] = field(default_factory=dict)
+    outside: list[str] = field(default_factory=list)
+    no_baseline: int = 0
+    whole: bool = False
+
+    @property
+    def red(self) -> bool:
+        """True if anything speaks against a merge."""
+        return bool(self.reasons)
+
+    @property
+    def exit_status(self) -> int:
+        """0 for green, 1 for red."""
+        return int(self.red)
+
+    @property
+    def headline(self) -> str:
+        """One line: the colour, and the first thing to know."""
+        if self.red:
+            return f"Red: {'; '.join(self.reasons)}"
+        return f"Green: {self.counts.get(Status.PASS, 0)} checks hold"
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as plain data."""
+        data = asdict(self)
+        data["broken"] = [r.item for r in self.broken]
+        data["known"] = [
+            {"subject": e.subject, "id": e.id, "records": n, "reason": e.reason, "link": e.link}
+            for e, n in self.known
+        ]
+        data["stale"] = [{"subject": e.subject, "id": e.id} for e in self.stale]
+        return {"red": self.red, "headline": self.headline, **data}
+
+
+def complete(records: Iterable[Record], collected: Iterable[Collected]) -> list[Record]:
+    """One record an item: the worst of those that came, "missing" where none came."""
+    worst: dict[str, Record] = {}
+    for record in records:
+        held = worst.get(record.item)
+        if held is None or _rank(record) < _rank(held):
+            worst[record.item] = record
+    run = next((r.run for r in worst.values()), "")
+    for item in collected:
+        if item.item not in worst:
+            worst[item.item] = missing(run, item)
+    return list(worst.values())
+
+
+def completed(folder: Folder) -> list[Record]:
+    """One record for every item of a folder of results.  Raises RecordsError."""
+    records = folder.read_records()
+    return complete([*records, *died_in_flight(folder, records)], folder.read_collected())
+
+
+def judge(
+    frame: pd.DataFrame,
+    baselines: Baselines,
+    known: Sequence[KnownFailure],
+    run: RunInfo,
+    required: Iterable[str] = (),
+) -> Verdict:
+    """The verdict over a frame of completed records.
+
+    run: whether everything was collected, how pytest ended, what failed outside the matrix.
+    required: subjects that must be installed.
+    """
+    records = from_frame(frame)
+    comparison = baselines.compare(records, whole=run.whole)
+    explained = Counter((r.subject, r.known) for r in records if r.status == Status.KNOWN)
+    out = Verdict(
+        counts=dict(Counter(r.status for r in records)),
+        broken=_leaders_first([r for r in records if r.status in RED]),
+        drift=comparison.drift,
+        stale=known_files.stale(known, records) if run.whole else [],
+        known=[(e, n) for e in known if (n := explained[e.subject, e.id])],
+        not_installed={r.subject: r.message for r in records if r.status == Status.NOT_INSTALLED},
+        outside=list(run.outside),
+        no_baseline=len(comparison.unknown),
+        whole=run.whole,
+    )
+    out.reasons = [*_reasons(out), *_run_reasons(out, run), *_required(records, required)]
+    return out
+
+
+def read(
+    results: Path, baselines: Path, known: Path, required: Iterable[str] = ()
+) -> tuple[pd.DataFrame, Verdict]:
+    """The completed frame and the verdict of a folder of results.
+
+    Raises RecordsError, BaselineError or KnownFailuresError.
+    """
+    folder = Folder(results)
+    frame = to_frame(completed(folder))
+    verdict = judge(
+        frame,
+        baseline_files.read(baselines),
+        known_files.load(known),
+        folder.read_run(),
+        required,
+    )
+    return frame, verdict
+
+
+def _rank(record: Record) -> int:
+    return _WORST_FIRST.index(Status(record.status))
+
+
+def _leaders_first(broken: list[Record]) -> list[Record]:
+    """One of each subject and check before the rest: a list that is cut names every kind."""
+    seen: set[tuple[str, str, str]] = set()
+    first: list[Record] = []
+    rest: list[Record] = []
+    for record in broken:
+        kind = (record.subject, record.check, record.status)
+        (rest if kind in seen else first).append(record)
+        seen.add(kind)
+    return first + rest
+
+
+def _reasons(verdict: Verdict) -> list[str]:
+    counted = (
+        (verdict.counts.get(Status.FAIL, 0), "check fails", "checks fail"),
+        (verdict.counts.get(Status.ERROR, 0), "check broke", "checks broke"),
+        (verdict.counts.get(Status.MISSING, 0), "record is missing", "records are missing"),
+        (verdict.counts.get(Status.FIXED, 0), "known failure passes", "known failures pass"),
+        (len(verdict.drift), "integer drifted", "integers drifted"),
+        (len(verdict.stale), "known failure is stale", "known failures are stale"),
+        (len(verdict.outside), "other test failed", "other tests failed"),
+    )
+    reasons = [f"{n} {one if n == 1 else many}" for n, one, many in counted if n]
+    if not verdict.counts.get(Status.PASS):
+        reasons.append("no check passed")
+    return reasons
+
+
+def _run_reasons(verdict: Verdict, run: RunInfo) -> list[str]:
+    """Red for a run that did not end as the records say it should have."""
+    if run.exit_status is None:
+        return ["the run did not end by itself"]
+    if run.exit_status in _PYTEST_ENDINGS:
+        return [f"pytest {_PYTEST_ENDINGS[run.exit_status]}"]
+    if run.exit_status == 1 and not verdict.broken and not verdict.outside:
+        return ["pytest failed, and no record says why"]
+    return []
+
+
+def _required(records: list[Record], required: Iterable[str]) -> list[str]:
+    """Red for a subject that had to run and did not."""
+    ran = {r.subject for r in records if r.case and r.status != Status.NOT_CLAIMED}
+    return [f"required subject {name} did not run" for name in required if name not in ran]

@@ -1,0 +1,109 @@
+"""What a session runs: subjects by checks and cases, as jobs that pytest can parametrize with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import plan, registry
+from harness.cases import Case
+from harness.execute import execute, origin
+from harness.gate import known as known_files
+from harness.gate import records
+from harness.gate.known import KnownFailure
+from harness.gate.records import Collected, Origin, Record
+
+#: The check of a subject that cannot run: it has no other.
+LOAD = "load"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One check of one case; or, without a case, a subject that cannot be run, and why.
+
+    status, message: of the record of such a subject, known before anything runs.
+    """
+
+    origin: Origin
+    check: str
+    case: Case | None = None
+    subject: type[Any] | None = None
+    status: str = ""
+    message: str = ""
+
+    @property
+    def id(self) -> str:
+        """Of the pytest item, made so that -k finds subject, check, model and schedule."""
+        parts = [self.origin.subject, self.check, self.case.id if self.case else ""]
+        return "-".join(part for part in parts if part)
+
+    def collected(self, item: str) -> Collected:
+        """What the gate must know of this job if no record comes."""
+        if self.case is None:
+            return Collected(item, self.origin.subject, self.check)
+        line = records.reproduce_line(self.origin.target, self.check, self.case)
+        return Collected(
+            item, self.origin.subject, self.check, self.case.scheme, self.case.id, line
+        )
+
+    def start(self, run: str, item: str) -> Record:
+        """The record before the job has run."""
+        if self.case is not None:
+            return records.start(self.origin, run, item, self.check, self.case)
+        return Record(
+            run=run,
+            item=item,
+            subject=self.origin.subject,
+            check=self.check,
+            status=self.status,
+            message=self.message,
+            reproduce=f"harness check {self.origin.target}",
+        )
+
+    def run(self, record: Record, known: Iterable[KnownFailure]) -> Record:
+        """Run the check and judge its record by the known failures."""
+        if self.case is None or self.subject is None:
+            record.seconds = 0.0
+            return record
+        return known_files.judge(execute(self.subject, record, self.case), known)
+
+
+class Matrix:
+    """The jobs of some subjects.
+
+    Raises TargetError for a target that cannot be used; not for one that is not installed, nor
+    for a registered one that is broken: these become a job that says so.
+    """
+
+    def __init__(self, targets: Sequence[str] = (), known: Sequence[KnownFailure] = ()) -> None:
+        self.known = list(known)
+        self._loaded: list[tuple[Origin, type[Any]]] = []
+        self._problems: list[Job] = []
+        for target in targets or registry.names():
+            self._load(target, asked_for=bool(targets))
+
+    def jobs(self, schemes: Iterable[str]) -> list[Job]:
+        """Every check of every case under these schemes, and every subject that cannot run."""
+        wanted = frozenset(schemes)
+        out = [
+            Job(where, check, case, subject)
+            for where, subject in self._loaded
+            for check, case in plan.items(subject, wanted)
+        ]
+        return out + self._problems
+
+    def _load(self, target: str, *, asked_for: bool) -> None:
+        try:
+            subject = registry.load(target)
+        except registry.NotInstalled as absent:
+            self._cannot_run(target, "not-installed", str(absent))
+        except registry.TargetError as broken:
+            if asked_for:
+                raise
+            self._cannot_run(target, "error", str(broken))
+        else:
+            self._loaded.append((origin(target, subject), subject))
+
+    def _cannot_run(self, target: str, status: str, message: str) -> None:
+        self._problems.append(Job(Origin(target, target), LOAD, status=status, message=message))

@@ -1,0 +1,148 @@
+"""What broke and what is known, gathered so that each cause is drawn once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from harness.findings import RED
+from harness.models import tiny
+from harness.report import errorplot, visible
+
+if TYPE_CHECKING:
+    from harness.gate.known import KnownFailure
+    from harness.gate.records import Record
+    from harness.gate.verdict import Verdict
+
+_NUMBERS = re.compile(r"\[[^]]*]|[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
+_LAYER = re.compile(r"Layer\([^)]*\)")
+
+
+@dataclass
+class Example:
+    """One record with its drawings; `seen_at` is the anchor of an equal drawing further up."""
+
+    record: Record
+    drawing: visible.Drawing | None = None
+    plot: errorplot.Plot | None = None
+    window: int | None = None
+    seen_at: str = ""
+
+
+@dataclass
+class Group:
+    """Records of one subject that broke in the same way; the first is the example."""
+
+    anchor: str
+    records: list[Record] = field(default_factory=list)
+    example: Example | None = None
+
+    @property
+    def first(self) -> Record:
+        """The record that stands for all."""
+        return self.records[0]
+
+    @property
+    def checks(self) -> str:
+        """The checks that broke so, as text."""
+        return ", ".join(dict.fromkeys(record.check for record in self.records))
+
+
+@dataclass
+class Known:
+    """A known failure with an example of each kind of drawing.  entry: None if it is not given."""
+
+    anchor: str
+    subject: str
+    id: str
+    entry: KnownFailure | None
+    records: list[Record] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+
+
+class Drawings:
+    """Makes drawings, each only once: a later equal one refers to the first."""
+
+    def __init__(self) -> None:
+        self._places: dict[Hashable, str] = {}
+
+    def example(self, record: Record, anchor: str) -> Example:
+        """The record with what there is to draw."""
+        window = _window(record.model)
+        out = Example(record, window=window)
+        if not record.rows and not record.errors:
+            return out
+        key = repr((record.rows, record.errors, window))
+        if key in self._places:
+            out.seen_at = self._places[key]
+            return out
+        self._places[key] = anchor
+        if record.rows:
+            out.drawing = visible.draw(record.rows)
+        if record.errors:
+            out.plot = errorplot.plot(record.errors, window)
+        return out
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """Broken records by subject, check, status and kind of message, in the order given.
+
+    Only a failed check says something about its check: what raised or never came back is one
+    group over all the checks that met it.
+    """
+    found: dict[Hashable, Group] = {}
+    for record in records:
+        check = record.check if record.status == "fail" else ""
+        key = (record.subject, check, record.status, signature(record.message))
+        found.setdefault(key, Group(f"g{len(found)}")).records.append(record)
+    return list(found.values())
+
+
+def signature(message: str) -> str:
+    """A message without its numbers, positions and layers: equal for failures of one kind."""
+    plain = _NUMBERS.sub("#", _LAYER.sub("Layer", message))
+    return "; ".join(dict.fromkeys(part.strip() for part in plain.split(";")))
+
+
+def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:
+    """Groups of what turns the gate red.  The first `limit` have their example drawn."""
+    out = groups(record for record in verdict.broken if record.status in RED)
+    for group in out[:limit]:
+        group.example = drawings.example(group.first, group.anchor)
+    return out
+
+
+def known(records: Iterable[Record], verdict: Verdict, drawings: Drawings) -> list[Known]:
+    """Known failures in the verdict's order, with up to two examples: a set and an error."""
+    entries = {(entry.subject, entry.id): entry for entry, _ in verdict.known}
+    found: dict[tuple[str, str], list[Record]] = {key: [] for key in entries}
+    for record in records:
+        if record.status == "known":
+            found.setdefault((record.subject, record.known), []).append(record)
+    out = []
+    for i, ((subject, name), held) in enumerate(found.items()):
+        entry = Known(f"k{i}", subject, name, entries.get((subject, name)), held)
+        entry.examples = [drawings.example(record, entry.anchor) for record in _two(held)]
+        out.append(entry)
+    return out
+
+
+def _two(records: Sequence[Record]) -> list[Record]:
+    """The first record with a visible set and the first with errors; else the first."""
+    kinds: tuple[Callable[[Record], object], ...] = (lambda r: r.rows, lambda r: r.errors)
+    chosen = [next((r for r in records if has(r)), None) for has in kinds]
+    distinct = {id(r): r for r in chosen if r is not None}
+    return list(distinct.values()) or list(records[:1])
+
+
+@lru_cache
+def _window(model: str) -> int | None:
+    """The length at which the model's caches turn over; None for a model of another table."""
+    try:
+        found = tiny(model)
+    except ValueError:
+        return None
+    return found.window or found.chunk

@@ -1,0 +1,135 @@
+"""The report as one HTML file that opens offline: styles, script and drawings are inside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from harness.findings import RED
+from harness.gate.records import from_frame, write_atomically
+from harness.report import errorplot, failures, matrix, numbers, tables, visible
+from harness.report import status as looks
+from harness.tolerance import SEPARATION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.gate.records import Record
+    from harness.gate.verdict import Verdict
+
+DEFAULT = Path("reports/latest")
+
+_DRAWN = 40  # groups of failures that are drawn; the cases of the rest are listed
+_LISTED = 8  # lines under the verdict
+
+
+def build(frame: pd.DataFrame, verdict: Verdict, out: Path = DEFAULT) -> Path:
+    """Write the report of a completed frame and its verdict; return the file that it is in.
+
+    out: a folder, where it becomes ``index.html``, or the name of an .html file.  Raises
+    ValueError if the verdict's counts are not those of the frame: a page that mixes two runs
+    would be believed.
+    """
+    records = from_frame(frame)
+    counts = Counter(record.status for record in records)
+    if +Counter(verdict.counts) != counts:
+        raise ValueError(
+            f"verdict and frame are of different runs: the verdict counts {dict(verdict.counts)}, "
+            f"the frame {dict(counts)}"
+        )
+    path = out if out.suffix == ".html" else out / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    template = _environment().get_template("template.html.j2")
+    write_atomically(path, template.render(_page(records, counts, verdict)))
+    return path
+
+
+def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> dict[str, Any]:
+    """Everything that the template shows."""
+    drawings = failures.Drawings()
+    groups = failures.broken(verdict, drawings, _DRAWN)
+    known = failures.known(records, verdict, drawings)
+    grid = matrix.tables(records)
+    _link(grid, groups, known)
+    return {
+        "verdict": verdict,
+        "arithmetic": tables.arithmetic(counts),
+        "breadth": tables.breadth(records),
+        "groups": groups,
+        "listed": _LISTED,
+        "known": known,
+        "matrix": grid,
+        "unloaded": matrix.unloaded(records),
+        "margins": tables.margins(records),
+        "separation": SEPARATION,
+        "slowest": tables.slowest(records),
+        "seconds": sum(r.seconds or 0 for r in records),
+        "environment": tables.environment(records),
+        "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _link(
+    grid: Sequence[matrix.Table],
+    groups: Sequence[failures.Group],
+    known: Sequence[failures.Known],
+) -> None:
+    """Let red and known cells lead to where they are explained; the others to their cases."""
+    explained = {r.item: group.anchor for group in groups for r in group.records}
+    explained |= {r.item: entry.anchor for entry in known for r in entry.records}
+    for cell in (c for table in grid for line in table.lines.values() for c in line.cells.values()):
+        led = (r for r in cell.records if r.status == cell.lead)
+        cell.target = next((explained[r.item] for r in led if r.item in explained), cell.anchor)
+
+
+def _environment() -> Environment:
+    env = Environment(
+        loader=PackageLoader("harness.report", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    env.filters |= {
+        "number": numbers.number,
+        "duration": numbers.duration,
+        "plural": numbers.plural,
+        "breakable": _breakable,
+        "clip": _clip,
+        "ordered": looks.ordered,
+    }
+    env.globals |= {
+        "LOOKS": looks.LOOKS,
+        "RED": {str(s) for s in RED},
+        "look": looks.look,
+        "rank": looks.rank,
+        "CELL": visible.CELL,
+        "LETTERS": visible.LETTERS,
+        "plot": errorplot,
+        "style": _asset("style.css"),
+        "script": _asset("script.js"),
+    }
+    return env
+
+
+def _asset(name: str) -> Markup:
+    """A file of this package, as it is: it is ours, and holds no closing tag."""
+    return Markup(resources.files("harness.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break behind its dots and colons."""
+    return escape(name).replace(".", Markup(".<wbr>")).replace(":", Markup(":<wbr>"))
+
+
+def _clip(text: str, length: int) -> str:
+    """Text on one line, cut where it would swamp the page."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else f"{flat[: length - 1]}…"

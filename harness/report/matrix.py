@@ -1,0 +1,116 @@
+"""The matrix: subject by check, one table per scheme."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.checks import CHECKS
+from harness.report import status as looks
+
+if TYPE_CHECKING:
+    from harness.gate.records import Record
+
+#: Schemes in the order of the report, with what sets each apart.
+SCHEMES = {
+    "full": "every query sees all keys before it",
+    "uniform": "a sliding window in every layer",
+    "interleaved": "sliding and full layers in turn",
+    "sink": "a sliding window, and the first tokens kept for ever",
+    "chunked": "attention inside aligned blocks",
+}
+
+
+@dataclass
+class Cell:
+    """One subject under one check.  anchor: id of its case table; target: where it links to."""
+
+    anchor: str
+    records: list[Record] = field(default_factory=list)
+    target: str = ""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Records by status."""
+        return Counter(record.status for record in self.records)
+
+    @property
+    def lead(self) -> str:
+        """The status that the cell is shown as."""
+        return looks.lead(self.counts)
+
+    @property
+    def rest(self) -> list[tuple[str, int]]:
+        """(status, count) of all but the lead."""
+        return [(s, n) for s, n in looks.ordered(self.counts) if s != self.lead]
+
+    @property
+    def said(self) -> str:
+        """The counts in words."""
+        return ", ".join(f"{n} {looks.look(s).word}" for s, n in looks.ordered(self.counts))
+
+
+@dataclass
+class Line:
+    """One subject of a table; a check without records has no cell."""
+
+    subject: str
+    version: str
+    anchor: str
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Records by status, of every check."""
+        return sum((cell.counts for cell in self.cells.values()), Counter[str]())
+
+
+@dataclass
+class Table:
+    """One scheme.  checks: its columns, in the order of the report."""
+
+    scheme: str
+    anchor: str
+    checks: list[str] = field(default_factory=list)
+    lines: dict[str, Line] = field(default_factory=dict)
+
+    @property
+    def about(self) -> str:
+        """What sets the scheme apart; "" for one that this page does not know."""
+        return SCHEMES.get(self.scheme, "")
+
+
+def tables(records: Iterable[Record]) -> list[Table]:
+    """A table per scheme.  Records without a case (a subject that did not load) are left out."""
+    held = [record for record in records if record.case]
+    # The same columns in every table: the eye compares down the page.
+    checks = _in_order((r.check for r in held), list(CHECKS))
+    return [
+        _table(Table(scheme, f"t{t}", checks), [r for r in held if r.scheme == scheme])
+        for t, scheme in enumerate(_in_order((r.scheme for r in held), list(SCHEMES)))
+    ]
+
+
+def _table(table: Table, records: Sequence[Record]) -> Table:
+    for record in sorted(records, key=lambda r: r.subject):
+        line = table.lines.setdefault(
+            record.subject,
+            Line(record.subject, record.subject_version, f"{table.anchor}s{len(table.lines)}"),
+        )
+        line.version = line.version or record.subject_version
+        anchor = f"{line.anchor}c{table.checks.index(record.check)}"
+        line.cells.setdefault(record.check, Cell(anchor, target=anchor)).records.append(record)
+    return table
+
+
+def _in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """The distinct names, known ones in their order, then the others as they come."""
+    found = list(dict.fromkeys(names))
+    return [n for n in order if n in found] + [n for n in found if n not in order]
+
+
+def unloaded(records: Iterable[Record]) -> list[Record]:
+    """One record of each subject that never got to a case: not installed, or not to be loaded."""
+    return [record for record in records if not record.case]

@@ -1,0 +1,95 @@
+"""How each status looks: its word, its shape and what it means to the gate.
+
+Shape and word carry the meaning; colour only repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.findings import RED, Status
+
+
+@dataclass(frozen=True)
+class Look:
+    """word: as people read it.  path: its shape, drawn with a stroke in a box of 16 x 16."""
+
+    word: str
+    path: str
+    meaning: str
+    red: bool = False
+
+
+_CROSS = "M4 4l8 8M12 4l-8 8"
+
+#: Every status, the gravest first: the order of counts, of chips and of what leads a cell.
+LOOKS: dict[str, Look] = {
+    status.value: Look(word, path, meaning, status in RED)
+    for status, word, path, meaning in (
+        (
+            Status.MISSING,
+            "missing",
+            "M5.4 5.8a2.6 2.6 0 1 1 3.9 2.3c-.9.5-1.3 1-1.3 2M8 12.9v.2",
+            "collected, but no record came back",
+        ),
+        (
+            Status.ERROR,
+            "error",
+            "M8 2.6l5.8 10.6H2.2zM8 6.6v3M8 11.4v.2",
+            "the subject or the harness raised, hung or died",
+        ),
+        (Status.FAIL, "fail", _CROSS, "the check ran and does not hold"),
+        (
+            Status.FIXED,
+            "fixed",
+            "M8 13V4M4.2 7.4L8 3.6l3.8 3.8",
+            "a known failure that passed: its entry must go",
+        ),
+        (
+            Status.KNOWN,
+            "known",
+            "M8 2.4L13.6 8 8 13.6 2.4 8z",
+            "a failure that an entry of known failures describes",
+        ),
+        (Status.PASS, "pass", "M3 8.6l3.3 3.3L13 4.8", "the check holds"),
+        (
+            Status.NOT_INSTALLED,
+            "not installed",
+            "M8 3a5 5 0 1 0 .01 0zM4.6 11.4l6.8-6.8",
+            "the package of the subject is absent: nothing ran",
+        ),
+        (
+            Status.NOT_CLAIMED,
+            "not claimed",
+            "M4 8h8",
+            "the subject does not claim the case: nothing to hold it to",
+        ),
+    )
+}
+
+
+def look(status: str) -> Look:
+    """How a status looks.  Raises ValueError for one that is none."""
+    if status not in LOOKS:
+        raise ValueError(f"unknown status {status!r}; known: {', '.join(LOOKS)}")
+    return LOOKS[status]
+
+
+def rank(status: str) -> int:
+    """0 for the gravest."""
+    look(status)
+    return list(LOOKS).index(status)
+
+
+def lead(counts: Mapping[str, int]) -> str:
+    """The status that a cell is shown as: the gravest of what ran.
+
+    What did not run leads only where nothing else did, so that it never looks like a pass.
+    """
+    return min((status for status, n in counts.items() if n), key=rank)
+
+
+def ordered(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """(status, count) of what occurs, the gravest first."""
+    return sorted(((s, n) for s, n in counts.items() if n), key=lambda item: rank(item[0]))

@@ -1,0 +1,183 @@
+"""Visible sets as drawings: query rows by key columns, expected beside recovered.
+
+Only geometry is made here; the template turns it into SVG.  A run of equal cells is one
+rectangle and the cells are cut apart by lines over it, which keeps a drawing near 1 kB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+
+from harness.report.numbers import spans
+
+CELL = 12  # px; a letter stays readable in it, and two panels of 3 rings fit beside each other
+_LABEL = 36  # px left of the first column, for the query's position
+_HEAD = 18  # px above the first row, for the key positions
+_FOLD = 20  # columns that are alike in every row are folded from this many on
+_CONTEXT = 2  # of which so many stay at either end
+
+#: Letters in the cells that are wrong, so that colour is not alone.
+LETTERS = {"extra": "+", "lost": "−", "future": "F"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The keys that one query should see, and those that it does see."""
+
+    query: int
+    expected: frozenset[int]
+    seen: frozenset[int]
+
+    def kind(self, key: int) -> str:
+        """ "seen", "extra", "future", "lost", or "" for a key that is rightly invisible."""
+        if key in self.seen:
+            return "seen" if key in self.expected else "future" if key > self.query else "extra"
+        return "lost" if key in self.expected else ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One side.  paths: by kind, the outline of its cells; letters: (x, y, kind, letter)."""
+
+    title: str
+    label: str
+    paths: dict[str, str]
+    letters: list[tuple[float, float, str, str]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Both sides on one raster.
+
+    keys and queries: (x or y, text) of the axis labels; void, lines, own: outlines of the whole
+    raster, of its lines and of the marks at the queries' own positions.
+    """
+
+    width: int
+    height: int
+    keys: list[tuple[float, str]]
+    queries: list[tuple[float, str]]
+    void: str
+    lines: str
+    own: str
+    panels: list[Panel]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A key position; or, where `last` is further on, a fold of positions alike in every row."""
+
+    key: int
+    last: int
+    x: int
+    width: int
+
+    @property
+    def folded(self) -> bool:
+        return self.last != self.key
+
+    @property
+    def middle(self) -> float:
+        return self.x + self.width / 2
+
+
+def draw(raw: Iterable[tuple[int, Sequence[int], Sequence[int]]]) -> Drawing:
+    """The drawing of (query position, expected keys, recovered keys) rows; at least one."""
+    rows = [Row(query, frozenset(want), frozenset(have)) for query, want, have in raw]
+    columns = _columns(rows)
+    width = columns[-1].x + columns[-1].width
+    bottom = _HEAD + CELL * len(rows)
+    return Drawing(
+        width=width + 1,
+        height=bottom + 1,
+        keys=[(c.middle, "…" if c.folded else str(c.key)) for c in _named(columns)],
+        queries=[(_y(i) + CELL / 2, str(row.query)) for i, row in enumerate(rows)],
+        void=f"M{_LABEL} {_HEAD}H{width}V{bottom}H{_LABEL}z",
+        lines=_lines(columns, len(rows), bottom),
+        own=_own(rows, columns),
+        panels=[
+            _panel("expected by the law", rows, columns, expected=True),
+            _panel("recovered from the outputs", rows, columns, expected=False),
+        ],
+    )
+
+
+def _columns(rows: Sequence[Row]) -> list[_Column]:
+    """Every key up to the last that matters; long stretches that are alike folded into one."""
+    end = max(max((*row.expected, *row.seen, row.query)) for row in rows) + 1
+    out: list[_Column] = []
+    x = _LABEL
+    alike = groupby(range(end), key=lambda key: [(row.kind(key), row.query == key) for row in rows])
+    for _, run in alike:
+        for first, last in _fold(list(run)):
+            width = CELL if first == last else 2 * CELL
+            out.append(_Column(first, last, x, width))
+            x += width
+    return out
+
+
+def _fold(run: list[int]) -> list[tuple[int, int]]:
+    if len(run) < _FOLD:
+        return [(key, key) for key in run]
+    head, tail = run[:_CONTEXT], run[-_CONTEXT:]
+    middle = (run[_CONTEXT], run[-_CONTEXT - 1])
+    return [*((k, k) for k in head), middle, *((k, k) for k in tail)]
+
+
+def _named(columns: Sequence[_Column]) -> list[_Column]:
+    """The columns that are labelled: multiples of 4, folds, and none too near the one before."""
+    out: list[_Column] = []
+    for column in columns:
+        beyond = not out or column.x - (out[-1].x + out[-1].width) >= CELL
+        if column.folded or (column.key % 4 == 0 and beyond):
+            out.append(column)
+    return out
+
+
+def _panel(title: str, rows: Sequence[Row], columns: Sequence[_Column], *, expected: bool) -> Panel:
+    paths: dict[str, str] = {}
+    letters = []
+    for i, row in enumerate(rows):
+        shown = Row(row.query, row.expected, row.expected) if expected else row
+        for kind, run in groupby(((shown.kind(c.key), c) for c in columns), itemgetter(0)):
+            cells = [c for _, c in run]
+            width = cells[-1].x + cells[-1].width - cells[0].x
+            if kind:
+                outline = f"M{cells[0].x} {_y(i)}h{width}v{CELL}h-{width}z"
+                paths[kind] = paths.get(kind, "") + outline
+            if kind in LETTERS:
+                letters += [(c.middle, _y(i) + CELL / 2, kind, LETTERS[kind]) for c in cells]
+    return Panel(title, _said(title, rows, expected=expected), paths, letters)
+
+
+def _said(title: str, rows: Sequence[Row], *, expected: bool) -> str:
+    """The panel in words."""
+    verb = "should see" if expected else "sees"
+    said = (
+        f"query {row.query} {verb} keys {spans(row.expected if expected else row.seen)}"
+        for row in rows
+    )
+    return f"{title.capitalize()}: {'; '.join(said)}"
+
+
+def _lines(columns: Sequence[_Column], n_rows: int, bottom: int) -> str:
+    """The raster that cuts runs into cells."""
+    right = columns[-1].x + columns[-1].width
+    edges = [c.x for c in columns] + [right]
+    down = "".join(f"M{x} {_HEAD}V{bottom}" for x in edges)
+    return down + "".join(f"M{_LABEL} {_y(i)}H{right}" for i in range(n_rows + 1))
+
+
+def _own(rows: Sequence[Row], columns: Sequence[_Column]) -> str:
+    """A ring in the cell of each query's own position."""
+    at = {c.key: c for c in columns}
+    marks = [(at[row.query].x, _y(i)) for i, row in enumerate(rows) if row.query in at]
+    side = CELL - 8
+    return "".join(f"M{x + 4} {y + 4}h{side}v{side}h-{side}z" for x, y in marks)
+
+
+def _y(row: int) -> int:
+    return _HEAD + CELL * row

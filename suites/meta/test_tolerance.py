@@ -1,0 +1,92 @@
+"""The bound and its guard: neither blind nor quick to cry."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness import inputs, oracle, tolerance
+from harness.cases import Case, parse
+from harness.checks import run_check
+from harness.defects.base import TrimmedSubject
+from harness.findings import Status
+from harness.law import Layer
+from harness.plan import items
+
+CASE = parse("llama3-sink2/decode-3wraps/float32/b1")
+
+
+def _bound(layer: Layer, n: int, dtype: torch.dtype) -> tuple[inputs.Inputs, torch.Tensor]:
+    x = inputs.edge(CASE, layer, n, 4, 2).to(dtype)
+    mask = layer.mask(0, n, n)
+    exact = oracle.attention64(x.q, x.k, x.v, mask)
+    own = oracle.attention(x.q, x.k, x.v, mask)
+    return x, tolerance.row_bound(own, exact, mask.sum(-1), inputs.OP_HEAD_DIM, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("window", [8, 9, 33, 100])
+@pytest.mark.parametrize("sink", [0, 1, 4])
+def test_edge_inputs_tell_a_window_from_its_neighbours(
+    dtype: torch.dtype, window: int, sink: int
+) -> None:
+    layer, n = Layer(window, sink), 3 * window + 5
+    x, bound = _bound(layer, n, dtype)
+    exact = oracle.attention64(x.q, x.k, x.v, layer.mask(0, n, n))
+    for near in tolerance.neighbours(layer, n):
+        wrong = oracle.attention64(x.q, x.k, x.v, near.mask(0, n, n))
+        margin = tolerance.margin(exact, [wrong], bound)
+        assert margin is not None
+        assert margin >= tolerance.SEPARATION, f"{near} is {margin:.3g} bounds from {layer}"
+
+
+def test_a_permuted_order_of_summation_stays_within_the_bound() -> None:
+    layer, n = Layer(window=33), 100
+    for seed in range(20):
+        x, bound = _bound(layer, n, torch.float32)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        mask = layer.mask(0, n, n)
+        got = oracle.attention(x.q, x.k[:, :, order], x.v[:, :, order], mask[:, order])
+        exact = oracle.attention64(x.q, x.k, x.v, mask)
+        assert (tolerance.row_error(got, exact) <= bound).all()
+
+
+def test_nan_and_infinity_are_errors() -> None:
+    rows = torch.zeros(1, 3, 4)
+    rows[0, 1, 2] = torch.nan
+    rows[0, 2, 0] = torch.inf
+    assert tolerance.row_error(rows, torch.zeros(1, 3, 4)).tolist() == [0, torch.inf, torch.inf]
+
+
+def test_neighbours_differ_within_the_positions_fed() -> None:
+    # Of seven positions none leaves a window of eight: the nearest law forgets the first key.
+    assert list(tolerance.neighbours(Layer(window=8), 7)) == [Layer(window=6)]
+    assert Layer(window=4) in tolerance.neighbours(Layer(), 5)
+    assert list(tolerance.neighbours(Layer(), 1)) == []
+    assert len(list(tolerance.neighbours(Layer(window=8, sink=2), 40))) == 4
+
+
+def test_wrong_stacks_change_one_layer_each() -> None:
+    layers = (Layer(window=8),) * 5 + (Layer(),)
+    for stack in tolerance.wrong_stacks(layers, 40):
+        assert sum(a != b for a, b in zip(stack, layers, strict=True)) == 1
+
+
+def test_a_blind_bound_fails_a_correct_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tolerance that is loose enough to pass a neighbour is caught, whoever passes under it."""
+    real = tolerance.row_bound
+    monkeypatch.setattr(tolerance, "row_bound", lambda *args: 1e5 * real(*args))
+    case = parse("mistral/chunk-w/float32/b1")
+    finding = run_check(TrimmedSubject, "values", case)
+    assert finding.status == Status.FAIL
+    assert "blind" in finding.message
+
+
+def test_every_values_case_carries_its_guard() -> None:
+    planned = [case for check, case in items(TrimmedSubject) if check == "values"]
+    sample: list[Case] = [c for c in planned if c.model.name in ("llama3-sink2", "gemma4-26b")]
+    assert sample
+    for case in sample:
+        finding = run_check(TrimmedSubject, "values", case)
+        assert finding.margin is not None, case.id
+        assert finding.margin >= tolerance.SEPARATION, case.id
