@@ -51,7 +51,7 @@ class Case:
 
     @cached_property
     def seed(self) -> int:
-        """Of the inputs: one per case."""
+        """Of the inputs of single layers: one per case."""
         return stable_seed(self.id)
 
     @cached_property

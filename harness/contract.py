@@ -8,7 +8,9 @@ A subject is a class with `name`, `schemes` and one of three bodies: `AttentionS
 never as a pass.  Any other exception is a failure of the check.
 
 Optional members are looked up by name: `LayerCache.rewind`, `Decoder.rewind`,
-`CacheSubject.profile`, `DecoderSubject.profile`, `Decoder.stated_masks`.
+`CacheSubject.profile`, `DecoderSubject.profile`, `Decoder.stated_masks`; and on any subject a
+static method ``covers(check: str, case: Case) -> bool``: what it answers False for is not planned
+at all, where raising `Unsupported` a thousand times would say no more.
 """
 
 from __future__ import annotations

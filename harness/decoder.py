@@ -2,8 +2,8 @@
 
 Written for measurement, not for speed: weights are made in float64 from a seed and cast, so that
 one model exists in every precision; RoPE's angles are computed from the position, so that no table
-runs out; `forward` leaves attention to its caller, so that the dense reference, a cache under test
-and a static graph run the same body.
+runs out; `forward` leaves attention to its caller, so that the dense reference and a cache under
+test run the same body.
 """
 
 from __future__ import annotations

@@ -239,6 +239,14 @@ def _tiny_models() -> dict[str, Model]:
         _named("gemma3", "gemma3-4b"),
         _named("gemma4-e2b", "gemma4-e2b"),
         _named("gemma4-26b", "gemma4-26b"),
+        # The pattern of Gemma 4 E2B as static exporters take it: one head_dim, no shared caches.
+        replace(
+            _named("gemma4-e2b", "gemma4-e2b"),
+            name="gemma4-static",
+            layer_types=PUBLISHED["gemma4-e2b"].layer_types[:5],
+            n_shared=0,
+            global_head_dim=None,
+        ),
         mistral,
         replace(mistral, name="mistral-w9", window=9),
         replace(mistral, name="mistral-w1", window=1),

@@ -41,7 +41,8 @@ def items(
     for model in TINY.values():
         if model.scheme in wanted and (names is None or model.name in names):
             out += make[kind_of(subject)](model)
-    return out
+    covers = getattr(subject, "covers", None)
+    return out if covers is None else [item for item in out if covers(*item)]
 
 
 def _turn(model: Model) -> int:

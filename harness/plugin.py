@@ -147,7 +147,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what is to run, before any of it does."""
     config = session.config
     jobs = {item.nodeid: job for item in session.items if (job := _job(item)) is not None}
-    if not jobs:
+    if not jobs or config.option.collectonly:
         return
     collected = [job.collected(nodeid) for nodeid, job in jobs.items()]
     announce(_folder(config), _run_id(config), collected, whole=_is_whole(session))

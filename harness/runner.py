@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.cases import Case
+from harness.cases import Case, stable_seed
 from harness.contract import (
     AttentionSubject,
     CacheShape,
@@ -60,10 +60,16 @@ def claim(subject: Subject, case: Case) -> None:
 
 
 def tokens_for(case: Case) -> Tensor:
-    """Random tokens (B, total fed) of a case, from its seed."""
+    """Random tokens (B, total fed): the first of one stream per model and batch row.
+
+    Schedules of one model feed the same tokens, in other steps, and share their reference.
+    """
     total = sum(step.n for step in case.schedule.steps if isinstance(step, Feed))
-    generator = torch.Generator().manual_seed(case.seed)
-    return torch.randint(case.vocab, (case.batch, total), generator=generator)
+    rows = []
+    for row in range(case.batch):
+        generator = torch.Generator().manual_seed(stable_seed(f"{case.model.name} row {row}"))
+        rows.append(torch.randint(case.vocab, (total,), generator=generator))
+    return torch.stack(rows)
 
 
 def run_decoder(decoder: Decoder, tokens: Tensor, schedule: Schedule) -> Run:

@@ -22,6 +22,7 @@ from harness.contract import (
 from harness.decoder import cache_shape, checked_update
 from harness.memory import Measurement, Step, measure, step
 from harness.runner import open_decoder, tokens_for
+from harness.storage import storage_bytes, tensors_of
 
 #: One rehearsal: a schedule repeats its own steps, so that what is made lazily is made by then.
 WARMUP = 1
@@ -31,10 +32,14 @@ OPEN = "open"
 
 @dataclass(frozen=True)
 class Opened:
-    """A decoder after its run, and the cache bytes that it said when it was opened."""
+    """A decoder after its run, and what was there when it was opened.
+
+    said: its cache bytes; indices: bytes of all the integer and bool tensors within its reach.
+    """
 
     decoder: Decoder
-    fresh: list[int]
+    said: int
+    indices: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,11 @@ def cache_run(subject: CacheSubject, case: Case, i: int) -> Measurement[LayerCac
     return measure(run, warmup=WARMUP)
 
 
+def index_bytes(root: object) -> int:
+    """Storage bytes of the tensors within reach that are no floating-point numbers."""
+    return storage_bytes(t for t in tensors_of(root) if not t.is_floating_point())
+
+
 def _projected(shape: CacheShape, t: int) -> tuple[Tensor, Tensor]:
     """k, v (B, Hkv, t, D) laid out as a model hands them over: v is a view of a projection."""
     k = torch.zeros(shape.batch, shape.n_kv_heads, t, shape.head_dim, dtype=shape.dtype)
@@ -103,7 +113,7 @@ def decoder_run(subject: Subject, case: Case) -> Measurement[Opened]:
     def run() -> Opened:
         with step(OPEN):
             decoder = open_decoder(subject, case)
-        opened = Opened(decoder, decoder.cache_bytes())
+        opened = Opened(decoder, sum(decoder.cache_bytes()), index_bytes(decoder))
         used = 0
         for a, b in case.schedule.spans():
             new = tokens[:, used : used + b - a]

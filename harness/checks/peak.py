@@ -52,9 +52,10 @@ def peak_bytes(subject: Subject, case: Case) -> Finding:
                 _judge_steady(finding, case, steps, str(layer))
     else:
         steps = feeds(decoder_run(subject, case), case)
-        # Weights are no cache: what counts is what the feeds left behind.
+        # Weights are no cache: what counts is what the feeds left behind.  A decoder that gives
+        # back what it had made ahead keeps nothing new.
         kept = sum(feed.bytes.retained_bytes for feed in steps)
-        notes.append(_add(finding, steps, kept))
+        notes.append(_add(finding, steps, max(0, kept)))
         if all(layer.bounded for layer in case.model.layers):
             _judge_steady(finding, case, steps, "decoder")
     finding.figure = float(finding.bytes["peak_bytes"])

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness import oracle, tolerance
 from harness.cases import Case
 from harness.checks.common import distinct_layers, op_shape
-from harness.checks.values import exact_logits
+from harness.checks.reference import reference_for
 from harness.contract import AttentionSubject, CacheSubject, Decoder, LayerCache, Subject, kind_of
 from harness.decoder import checked_update
 from harness.findings import Finding
@@ -198,12 +198,9 @@ def _decoder_right_or_refused(
     got = torch.cat(rows, 1)
     fed = tokens[:, : got.shape[1]]
     # Dense runs of a decoder that was opened for the longer context: this one's may end as well.
-    longer, model = replace(case, schedule=beyond), case.model
-    reference = open_decoder(subject, longer)
-    own, exact = reference.dense(fed), exact_logits(subject, reference, longer, fed)
-    reached = torch.arange(1, got.shape[1] + 1)
-    bound = tolerance.row_bound(own, exact, reached, model.head_dim, model.n_layers)
-    bad = ~(tolerance.row_error(got, exact) <= bound)
+    longer = replace(case, schedule=beyond)
+    reference = reference_for(subject, open_decoder(subject, longer), longer, fed)
+    bad = ~(tolerance.row_error(got, reference.exact) <= reference.bound)
     if bad.any():
         at = int(bad.nonzero()[0])
         finding.fail(f"{what}: accepted and wrong from position {at}", at)

@@ -10,18 +10,11 @@ from torch import Tensor
 from harness import inputs, oracle, tolerance
 from harness.cases import Case
 from harness.checks.common import distinct_layers, op_shape, require_plain
-from harness.contract import (
-    AttentionSubject,
-    Decoder,
-    DecoderSubject,
-    Subject,
-    Unsupported,
-    kind_of,
-)
-from harness.decoder import CacheDecoder, Weights, dense_logits, make_weights
+from harness.checks.reference import reference_for
+from harness.contract import AttentionSubject, Subject, Unsupported, kind_of
 from harness.findings import Finding
 from harness.inputs import OP_HEAD_DIM, Inputs
-from harness.law import Layer, influence
+from harness.law import Layer
 from harness.runner import claim, open_decoder, open_op, run_decoder, run_op, tokens_for
 
 
@@ -45,9 +38,9 @@ def values(subject: Subject, case: Case) -> Finding:
 
 
 def judge(
-    finding: Finding, got: Tensor, exact: Tensor, bound: Tensor, wrong: Iterable[Tensor], what: str
+    finding: Finding, got: Tensor, exact: Tensor, bound: Tensor, margin: float | None, what: str
 ) -> None:
-    """Hold rows (…, n, F) to their bounds (n,), and the bounds to the guard; worst row kept."""
+    """Hold rows (…, n, F) to their bounds (n,), and the margin to the guard; worst row kept."""
     errors = tolerance.row_error(got, exact)
     ratios = torch.where(errors == 0, 0, errors / bound)  # an exact row fits a bound of 0
     worst = int(ratios.argmax())
@@ -63,7 +56,6 @@ def judge(
             f"{float(errors[worst]):.3g}",
             first,
         )
-    margin = tolerance.margin(exact, wrong, bound)
     if margin is None:
         return
     finding.margin = margin if finding.margin is None else min(margin, finding.margin)
@@ -78,52 +70,8 @@ def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
     """Hold the logits of the positions held at the end of the schedule to the oracle."""
     decoder = open_decoder(subject, case)
     run = run_decoder(decoder, tokens_for(case), case.schedule)
-    own, exact = decoder.dense(run.tokens), exact_logits(subject, decoder, case, run.tokens)
-    model, n = case.model, run.tokens.shape[1]
-    masks = [layer.mask(0, n, n) for layer in model.layers]
-    keys = influence(masks, model.kv_sources).sum(-1)
-    bound = tolerance.row_bound(own, exact, keys, model.head_dim, model.n_layers)
-    judge(finding, run.logits, exact, bound, _wrong_logits(subject, case, run.tokens), "logits")
-
-
-def exact_logits(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor) -> Tensor:
-    """The reference logits: float64 where the subject can, its own precision where it cannot."""
-    if isinstance(decoder, CacheDecoder):
-        return dense_logits(_weights64(case), tokens)
-    if hasattr(decoder, "stated_masks"):  # its law is a function of what this very run was fed
-        return decoder.dense(tokens)
-    return _reference(subject, case).dense(tokens)
-
-
-def _reference(subject: Subject, case: Case) -> Decoder:
-    assert isinstance(subject, DecoderSubject)
-    try:
-        return subject.open(case.with_dtype("float64"))
-    except Unsupported:
-        return subject.open(case)
-
-
-def _weights64(case: Case) -> Weights:
-    return make_weights(case.model, case.vocab, case.weights_seed)
-
-
-def _wrong_logits(subject: Subject, case: Case, tokens: Tensor) -> Iterable[Tensor]:
-    """Reference logits of the neighbouring laws: one wrong layer, or positions off by one."""
-    n = tokens.shape[1]
-    stacks = tolerance.wrong_stacks(case.model.layers, n)
-    if kind_of(type(subject)) == "decoder":
-        reference = _reference(subject, case)
-        for layers in stacks:
-            yield reference.dense(tokens, layers)
-        return
-    weights = _weights64(case)
-    for layers in stacks:
-        yield dense_logits(weights, tokens, layers)
-    # Where every query sees itself alone, positions cancel: no answer depends on them.
-    if n > case.window and any(layer.window != 1 for layer in case.model.layers):
-        stalled = torch.arange(n)
-        stalled[case.window :] -= 1  # positions that stall once, when the window is full
-        yield dense_logits(weights, tokens, positions=stalled)
+    reference = reference_for(subject, decoder, case, run.tokens)
+    judge(finding, run.logits, reference.exact, reference.bound, reference.margin, "logits")
 
 
 def _op_values(finding: Finding, subject: Subject, case: Case, i: int, layer: Layer) -> None:
@@ -143,7 +91,8 @@ def _op_values(finding: Finding, subject: Subject, case: Case, i: int, layer: La
         bound = tolerance.row_bound(own, exact, mask.sum(-1), OP_HEAD_DIM, 1, summed)
         # Random inputs alone cannot tell a far key in half precision; edge inputs can, and must.
         wrong = _wrong_rows(x, layer, n) if made.label == "edge inputs" else ()
-        judge(finding, got, exact, bound, wrong, f"{layer}, {made.label}")
+        margin = tolerance.margin(exact, wrong, bound)
+        judge(finding, got, exact, bound, margin, f"{layer}, {made.label}")
 
 
 def _wrong_rows(x: Inputs, layer: Layer, n: int) -> Iterable[Tensor]:
@@ -180,5 +129,6 @@ def gradients(subject: Subject, case: Case) -> Finding:
         terms = (mask.sum(-1), mask.sum(0), mask.sum(0))
         for j, name in enumerate(("dq", "dk", "dv")):
             bound = tolerance.row_bound(own[j], exact[j], terms[j], OP_HEAD_DIM, 1, summed[j])
-            judge(finding, got[j], exact[j], bound, [w[j] for w in wrong], f"{layer}, {name}")
+            margin = tolerance.margin(exact[j], [w[j] for w in wrong], bound)
+            judge(finding, got[j], exact[j], bound, margin, f"{layer}, {name}")
     return finding

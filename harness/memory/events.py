@@ -113,11 +113,12 @@ def _start() -> Callable[[], Any]:
         False,  # modules
         kineto._ExperimentalConfig(),
     )
-    activities = {kineto.ProfilerActivity.CPU}
-    _autograd._prepare_profiler(config, activities)
+    activities, scopes = {kineto.ProfilerActivity.CPU}, {kineto.RecordScope.USER_SCOPE}
+    # All names are looked up before the first call, so that nothing is left half started.
+    prepare, stop = _autograd._prepare_profiler, _autograd._disable_profiler
     enable: Any = _autograd._enable_profiler  # the stub of it leaves out the scopes
-    enable(config, activities, {kineto.RecordScope.USER_SCOPE})
-    stop: Callable[[], Any] = _autograd._disable_profiler
+    prepare(config, activities)
+    enable(config, activities, scopes)
     return stop
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("reports/latest")
 
-_DRAWN = 40  # groups of failures that are drawn; the cases of the rest are listed
+_DRAWN = 30  # groups of failures that are drawn; the cases of the rest are listed
 _LISTED = 8  # lines under the verdict
 
 

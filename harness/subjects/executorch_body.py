@@ -41,6 +41,11 @@ def quiet_import() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def fits(model: Model) -> bool:
+    """True for a geometry that the released transformer can take."""
+    return not (model.n_shared or model.global_head_dim or model.global_kv_heads)
+
+
 def claim_geometry(model: Model) -> None:
     """Raise Unsupported for a geometry that the released transformer cannot take."""
     if model.n_shared:

@@ -120,6 +120,11 @@ class Ring:
     package = "executorch"
     schemes = frozenset({"uniform", "interleaved"})
 
+    @staticmethod
+    def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
+        """Geometries that the released transformer takes."""
+        return body.fits(case.model)
+
     def open(self, case: Case) -> RingDecoder:
         """A transformer with empty rings in its local layers, plain caches in the others."""
         with body.quiet_import():

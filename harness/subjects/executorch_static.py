@@ -164,6 +164,11 @@ class _Static:
     style = "shift_pointer"
     split = False
 
+    @staticmethod
+    def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
+        """Geometries that the released transformer takes; a window of 1 leaves no cache."""
+        return body.fits(case.model) and case.model.window != 1
+
     def open(self, case: Case) -> StaticDecoder:
         """A manager with empty caches for `case`."""
         return StaticDecoder(case, self.style, self.split)

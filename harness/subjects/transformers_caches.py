@@ -126,6 +126,11 @@ class TransformersSubject:
     decoder: type[TransformersDecoder]
     models: tuple[str, ...] | None = None
 
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:  # noqa: ARG003 - the contract's signature
+        """False for models that this subject is not shown on."""
+        return cls.models is None or case.model.name.partition(".")[0] in cls.models
+
     def open(self, case: Case) -> TransformersDecoder:
         """A fresh decoder.  Raises Unsupported for a model or schedule that is not claimed."""
         if self.models is not None and case.model.name.partition(".")[0] not in self.models:
@@ -170,6 +175,11 @@ class _Static(TransformersSubject):
 
 class _NoCache(TransformersSubject):
     decoder = NoCacheDecoder
+
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:
+        """Without a cache everything is fed at once."""
+        return len(case.schedule.steps) == 1 and super().covers(check, case)
 
     def slots(self, law: Layer, case: Case) -> int:  # noqa: ARG002
         return 0

@@ -30,7 +30,7 @@ def test_a_case_that_is_not_claimed_is_neither(tmp_path):
         {"check": "reset"},
         {"case": "mistral/chunk-4/float16/b1"},
         {"case": "mistral/prefill-w/float32/b1"},
-        {"versions": {"torch": "2.14.0"}},
+        {"versions": {"torch": "3.0"}},
         {"versions": {}},
     ],
 )
@@ -95,9 +95,9 @@ def test_the_entry_that_fits_is_taken_where_two_cover(tmp_path):
         ('reason = "the mask is made before the update"', "", "reason is missing"),
         ('link = "https://example.org/issues/1"', "", "link is missing"),
         ('link = "https://example.org/issues/1"', 'link = "see chat"', "link must be a URL"),
-        ('versions = { torch = "==2.13.0" }', "", "versions is missing"),
-        ('versions = { torch = "==2.13.0" }', "versions = {}", "versions must be a table"),
-        ('torch = "==2.13.0"', 'torch = "2.13"', "versions.torch must be a PEP 440"),
+        ('versions = { torch = "==2.*" }', "", "versions is missing"),
+        ('versions = { torch = "==2.*" }', "versions = {}", "versions must be a table"),
+        ('torch = "==2.*"', 'torch = "2.13"', "versions.torch must be a PEP 440"),
         ('cases = ["mistral/chunk-*/float32/b1"]', "cases = []", "cases must be a list"),
         ('checks = ["values", "visibility"]', 'checks = "values"', "checks must be a list"),
         ("[[failure]]", "first_bad = true\n[[failure]]", "only [[failure]]"),
@@ -148,7 +148,7 @@ def test_entries_of_absent_subjects_and_other_versions_are_left_alone(tmp_path):
     known = entries(tmp_path)
     absent = record(status="not-installed", case="", check="load", versions={})
     assert stale(known, [absent]) == []
-    assert stale(known, [record(versions={"torch": "2.11.0"})]) == []
+    assert stale(known, [record(versions={"torch": "1.13"})]) == []
 
 
 def test_globs_do_not_read_a_case_as_a_folder(tmp_path):

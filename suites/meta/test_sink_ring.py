@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def feed(cache: SinkRingCache | SinkEvict, n: int) -> list[frozenset[int]]:
     for row in mask:
         visible = keys[0, 0, row, 0]
         assert values[0, 1, row, 3].equal(-visible), "values do not belong to their keys"
-        assert len(visible.unique()) == len(visible), "a key is returned twice"
+        assert len(torch.unique(visible)) == len(visible), "a key is returned twice"
         seen.append(frozenset(int(p) for p in visible))
     return seen
 
@@ -180,7 +181,7 @@ def test_room_is_the_longest_chunk_that_stays_right(layer: Layer, spare: int, st
         slots = torch.where(
             chunk < layer.sink, chunk, layer.sink + (chunk - layer.sink) % cells.ring
         )
-        if len(slots.unique()) < n:
+        if len(torch.unique(slots)) < n:
             return False
         keys, _, mask = cells(*states(start, n), chunk)
         return all(
@@ -341,14 +342,18 @@ def test_the_graph_part_exports_with_any_chunk_length(strict: bool) -> None:
         (r"got \(1, 4, 1, 4\)", *(torch.zeros(1, 4, 1, 4),) * 2),
         (r"got \(1, 2, 1, 8\)", *(torch.zeros(1, 2, 1, 8),) * 2),
         (r"got \(1, 2, 0, 4\)", *(torch.zeros(1, 2, 0, 4),) * 2),
-        ("same length, got 2 and 1", torch.zeros(1, 2, 2, 4).double(), torch.zeros(1, 2, 1, 4)),
+        (
+            "same length, got 2 and 1",
+            torch.zeros(1, 2, 2, 4).double(),
+            torch.zeros(1, 2, 1, 4).double(),
+        ),
     ],
 )
 @pytest.mark.parametrize("make", [cache_of, lambda: SinkEvict(LAW, shape())])
-def test_keys_of_another_form_are_refused(make, match: str, k: Tensor, v: Tensor) -> None:  # type: ignore[no-untyped-def]
+def test_keys_of_another_form_are_refused(
+    make: Callable[[], SinkRingCache | SinkEvict], match: str, k: Tensor, v: Tensor
+) -> None:
     cache = make()
-    if "same length" in match:
-        v = v.double()
     with pytest.raises(ValueError, match=match):
         cache.update(k, v)
     assert cache.held.length == 0

@@ -226,7 +226,7 @@ def random_tokens(n: int, seed: int = 0) -> Tensor:
 
 
 def feeds(io: StaticIO, tokens: Tensor, sizes: Sequence[int]) -> Tensor:
-    return torch.cat([io.feed(part) for part in tokens.split(list(sizes), 1)], 1)
+    return torch.cat([io.feed(part) for part in torch.split(tokens, list(sizes), 1)], 1)
 
 
 def assert_dense(got: Tensor, tokens: Tensor, model: Model) -> None:
@@ -384,10 +384,11 @@ def test_a_layout_that_cannot_be_is_refused(match: str, change: dict[str, object
 # ── what a runner is told ───────────────────────────────────────────────────────────────────────
 
 
-def twelve_layers(**kwargs: bool) -> StaticLayout:
+def twelve_layers(split_heads: bool = False, transpose_k: bool = False) -> StaticLayout:
     """More layers than ten: as text, "l10" sorts before "l2"."""
     model = replace(tiny("gemma4-e2b"), layer_types=pattern_types(12, 5), n_shared=0, name="twelve")
-    return StaticLayout(model, model_cache_lens(model, 40, 4), **kwargs)
+    lens = model_cache_lens(model, 40, 4)
+    return StaticLayout(model, lens, split_heads=split_heads, transpose_k=transpose_k)
 
 
 def test_a_cache_length_is_read_from_its_example_tensor() -> None:

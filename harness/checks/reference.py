@@ -1,0 +1,103 @@
+"""The oracle of a decoder's run: exact logits, the bound of each row, and the guard's margin.
+
+All of it is a function of the model, the precision and the tokens alone, and many schedules feed
+the same tokens, so that it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from harness import tolerance
+from harness.cases import Case
+from harness.contract import Decoder, DecoderSubject, Subject, Unsupported, kind_of
+from harness.decoder import dense_logits, make_weights
+from harness.law import influence
+from harness.runner import open_decoder
+from harness.schedules import Feed, Schedule
+
+
+@dataclass(frozen=True)
+class Reference:
+    """exact (B, n, V) float64 logits; bound (n,); margin: bounds to the nearest wrong law."""
+
+    exact: Tensor
+    bound: Tensor
+    margin: float | None
+
+
+def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor) -> Reference:
+    """The reference of what `decoder` was fed: tokens (B, n)."""
+    if hasattr(decoder, "stated_masks"):  # its law is a function of what this very run was fed
+        own = decoder.dense(tokens)
+        bound = _bound(case, own, own)
+        wrong = _wrong_of_decoder(decoder, case, tokens)
+        return Reference(own.double(), bound, tolerance.margin(own, wrong, bound))
+    # A cache's body, weights and oracle are the harness's own, whoever the subject is.
+    kind = None if kind_of(type(subject)) == "cache" else type(subject)
+    n = tokens.shape[1]
+    alike = replace(case, schedule=Schedule("dense", (Feed(n),)))
+    return _kept(kind, alike, tokens.numpy().tobytes())
+
+
+@lru_cache(maxsize=256)
+def _kept(subject: type[Subject] | None, case: Case, data: bytes) -> Reference:
+    flat = torch.frombuffer(bytearray(data), dtype=torch.int64)
+    tokens = flat.view(case.batch, case.schedule.length)
+    if subject is None:
+        weights = make_weights(case.model, case.vocab, case.weights_seed)
+        exact = dense_logits(weights, tokens)
+        own = dense_logits(weights.to(getattr(torch, case.dtype)), tokens)
+        wrong = _wrong_of_harness(case, tokens)
+    else:
+        instance = subject()
+        assert isinstance(instance, DecoderSubject)
+        exact_decoder = _float64(instance, case)
+        exact, own = exact_decoder.dense(tokens), open_decoder(instance, case).dense(tokens)
+        wrong = _wrong_of_decoder(exact_decoder, case, tokens)
+    bound = _bound(case, own, exact)
+    return Reference(exact.double(), bound, tolerance.margin(exact, wrong, bound))
+
+
+def forget() -> None:
+    """Drop what is kept; for tests that change the bound or the seeds under it."""
+    _kept.cache_clear()
+
+
+def _float64(subject: DecoderSubject, case: Case) -> Decoder:
+    """A decoder in float64 where the subject can, in the case's own precision where it cannot."""
+    try:
+        return subject.open(case.with_dtype("float64"))
+    except Unsupported:
+        return subject.open(case)
+
+
+def _bound(case: Case, own: Tensor, exact: Tensor) -> Tensor:
+    model, n = case.model, own.shape[1]
+    masks = [layer.mask(0, n, n) for layer in model.layers]
+    keys = influence(masks, model.kv_sources).sum(-1)
+    return tolerance.row_bound(own, exact, keys, model.head_dim, model.n_layers)
+
+
+def _wrong_of_decoder(decoder: Decoder, case: Case, tokens: Tensor) -> Iterator[Tensor]:
+    """Logits of the neighbouring laws: one wrong layer each."""
+    for layers in tolerance.wrong_stacks(case.model.layers, tokens.shape[1]):
+        yield decoder.dense(tokens, layers)
+
+
+def _wrong_of_harness(case: Case, tokens: Tensor) -> Iterator[Tensor]:
+    """The same in the harness's decoder, and positions that are off by one."""
+    n = tokens.shape[1]
+    weights = make_weights(case.model, case.vocab, case.weights_seed)
+    for layers in tolerance.wrong_stacks(case.model.layers, n):
+        yield dense_logits(weights, tokens, layers)
+    # Where every query sees itself alone, positions cancel: no answer depends on them.
+    if n > case.window and any(layer.window != 1 for layer in case.model.layers):
+        stalled = torch.arange(n)
+        stalled[case.window :] -= 1  # positions that stall once, when the window is full
+        yield dense_logits(weights, tokens, positions=stalled)
