@@ -21,6 +21,7 @@ _ISOLATED = ("sliding", "full", "chunked")
 
 #: Schedules that are also run at batch 3, and in half precision.
 _BATCHED = ("chunk-w+1", "prefill-then-decode")
+_PEAK = ("prefill-3w+5", "chunk-w+1", "decode-3wraps")
 _PLAIN = ("prefill-3w+5", "chunk-w+1", "decode-3wraps", "ragged-primes")
 _HALF = ("prefill-3w+5", "chunk-w", "decode-3wraps")
 
@@ -92,6 +93,8 @@ def _decoder_items(model: Model) -> list[Item]:
     out += [("visibility", Case(model, s)) for s in _named(model, ("chunk-4", "decode-3wraps"))]
     out += [("values", Case(model, s, batch=3)) for s in _named(model, _BATCHED)]
     out += [("values", Case(layer, s)) for layer in alone for s in _named(model, ("chunk-w",))]
+    out += [("peak_bytes", Case(model, s)) for s in _named(model, _PEAK[:1])]
+    out += [("peak_bytes", Case(alone[0], s)) for s in _named(model, _PEAK[-1:])]
     return out + list(_state_items(model, alone[0]))
 
 
@@ -107,6 +110,7 @@ def _cache_items(model: Model) -> list[Item]:
         out += [("values", Case(model, s, dtype)) for s in _named(model, _HALF)]
     for schedule in schedules.byte_runs(_turn(model), model.sink):
         out.append(("cache_bytes", Case(model, schedule, "float16")))
+    out += [("peak_bytes", Case(model, s)) for s in _named(model, _PEAK)]
     return out + list(_state_items(model, model))
 
 
@@ -119,6 +123,7 @@ def _attention_items(model: Model) -> list[Item]:
             out.append(("gradients", Case(model, schedule)))
     for dtype in ("float16", "bfloat16"):
         out += [("values", Case(model, s, dtype)) for s in _named(model, _HALF)]
+    out += [("peak_bytes", Case(model, s)) for s in _named(model, (_PEAK[0], _PEAK[-1]))]
     out += [("purity", Case(model, s, batch=3)) for s in _named(model, ("chunk-w+1",))]
     out += [("refusal", Case(model, s)) for s in _named(model, ("chunk-4",))]
     return list(dict.fromkeys(out))

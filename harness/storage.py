@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 
 from torch import Tensor
 
@@ -32,7 +32,8 @@ def _children(x: object) -> list[object]:
     if isinstance(x, MethodType):
         return [x.__self__]
     if isinstance(x, _CODE):
-        return [cell.cell_contents for cell in getattr(x, "__closure__", None) or ()]
+        cells = getattr(x, "__closure__", None) or ()
+        return [value for cell in cells if (value := _content(cell)) is not None]
     found: list[object] = list(getattr(x, "__dict__", {}).values())
     slots = (s for cls in type(x).__mro__ for s in getattr(cls, "__slots__", ()))
     found += [getattr(x, s) for s in slots if isinstance(s, str) and hasattr(x, s)]
@@ -41,6 +42,14 @@ def _children(x: object) -> list[object]:
     if hasattr(x, "maxlen"):  # deque
         found += list(x)  # type: ignore[call-overload]
     return found
+
+
+def _content(cell: CellType) -> object:
+    """What a closure's cell holds; None for one whose variable was deleted."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:

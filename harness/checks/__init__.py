@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from harness.cases import Case
 from harness.checks.bytes import cache_bytes
+from harness.checks.peak import peak_bytes
 from harness.checks.refusal import refusal
 from harness.checks.state import purity, reset, rewind
 from harness.checks.values import gradients, values
@@ -22,6 +23,7 @@ CHECKS: dict[str, Check] = {
     "values": values,
     "gradients": gradients,
     "cache_bytes": cache_bytes,
+    "peak_bytes": peak_bytes,
     "reset": reset,
     "rewind": rewind,
     "refusal": refusal,

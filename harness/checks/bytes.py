@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.cases import Case
+from harness.checks.allocated import allocation_problems
 from harness.contract import Decoder, Subject, Unsupported, kind_of
 from harness.decoder import CacheDecoder, cache_shape
 from harness.findings import Finding
@@ -37,7 +38,8 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
       the cache was allocated up front), after the prefill as in the steady state, and no less
       than the sink + window - 1 that the next query needs;
     - decoding on does not make it grow;
-    - the steady bytes equal the subject's own `profile`, where it has one.
+    - the steady bytes equal the subject's own `profile`, where it has one;
+    - after a long prompt at once, the allocator holds no more than that for the subject.
     """
     claim(subject, case)
     if kind_of(type(subject)) == "attention":
@@ -50,6 +52,9 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
     for i in case.model.cached_layers:
         _judge_layer(finding, case, i, samples)
     _judge_profile(finding, subject, case, samples)
+    if case.max_chunk > 2 * case.window:  # one long prompt: where more is kept than is said
+        for problem in allocation_problems(subject, case):
+            finding.fail(problem)
     return finding
 
 

@@ -7,8 +7,7 @@ the same tokens, so that it is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from harness.contract import Decoder, DecoderSubject, Subject, Unsupported, kind
 from harness.decoder import dense_logits, make_weights
 from harness.law import influence
 from harness.runner import open_decoder
-from harness.schedules import Feed, Schedule
 
 
 @dataclass(frozen=True)
@@ -40,33 +38,38 @@ def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor
         return Reference(own.double(), bound, tolerance.margin(own, wrong, bound))
     # A cache's body, weights and oracle are the harness's own, whoever the subject is.
     kind = None if kind_of(type(subject)) == "cache" else type(subject)
-    n = tokens.shape[1]
-    alike = replace(case, schedule=Schedule("dense", (Feed(n),)))
-    return _kept(kind, alike, tokens.numpy().tobytes())
+    key = (kind, case.model, case.dtype, case.batch, tokens.numpy().tobytes())
+    if key not in _kept:
+        if len(_kept) >= _KEPT_MOST:
+            del _kept[next(iter(_kept))]
+        _kept[key] = _of_harness(case, tokens) if kind is None else _of(subject, case, tokens)
+    return _kept[key]
 
 
-@lru_cache(maxsize=256)
-def _kept(subject: type[Subject] | None, case: Case, data: bytes) -> Reference:
-    flat = torch.frombuffer(bytearray(data), dtype=torch.int64)
-    tokens = flat.view(case.batch, case.schedule.length)
-    if subject is None:
-        weights = make_weights(case.model, case.vocab, case.weights_seed)
-        exact = dense_logits(weights, tokens)
-        own = dense_logits(weights.to(getattr(torch, case.dtype)), tokens)
-        wrong = _wrong_of_harness(case, tokens)
-    else:
-        instance = subject()
-        assert isinstance(instance, DecoderSubject)
-        exact_decoder = _float64(instance, case)
-        exact, own = exact_decoder.dense(tokens), open_decoder(instance, case).dense(tokens)
-        wrong = _wrong_of_decoder(exact_decoder, case, tokens)
-    bound = _bound(case, own, exact)
-    return Reference(exact.double(), bound, tolerance.margin(exact, wrong, bound))
+_KEPT_MOST = 256
+_kept: dict[tuple[object, ...], Reference] = {}
 
 
 def forget() -> None:
     """Drop what is kept; for tests that change the bound or the seeds under it."""
-    _kept.cache_clear()
+    _kept.clear()
+
+
+def _of(subject: Subject, case: Case, tokens: Tensor) -> Reference:
+    assert isinstance(subject, DecoderSubject)
+    exact_decoder = _float64(subject, case)
+    exact, own = exact_decoder.dense(tokens), open_decoder(subject, case).dense(tokens)
+    bound = _bound(case, own, exact)
+    wrong = _wrong_of_decoder(exact_decoder, case, tokens)
+    return Reference(exact.double(), bound, tolerance.margin(exact, wrong, bound))
+
+
+def _of_harness(case: Case, tokens: Tensor) -> Reference:
+    weights = make_weights(case.model, case.vocab, case.weights_seed)
+    exact = dense_logits(weights, tokens)
+    own = dense_logits(weights.to(getattr(torch, case.dtype)), tokens)
+    bound = _bound(case, own, exact)
+    return Reference(exact, bound, tolerance.margin(exact, _wrong_of_harness(case, tokens), bound))
 
 
 def _float64(subject: DecoderSubject, case: Case) -> Decoder:

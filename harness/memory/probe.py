@@ -7,8 +7,7 @@ Bytes are counted from the start of the call: inputs that exist are free, the re
 
 **Why it repeats.**  One torch thread (workspaces grow with the threads), warm-up calls first
 (lazily made constants), and no garbage collection during the calls (reference cycles are freed at
-the collector's whim otherwise).  float32 peaks repeat across machines; bfloat16
-ones depend on the instruction set.
+the collector's whim otherwise).  Gate float32: bfloat16 peaks depend on the instruction set.
 """
 
 from __future__ import annotations

@@ -77,6 +77,13 @@ class Killed(Misbehaving):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Dies(Mine):
+    name = "dies"
+
+    def new_cache(self, layer, shape):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Leaves(Misbehaving):
     name, at = "leaves", 8
 
