@@ -175,6 +175,34 @@ def report(
     _report(*verdicts.read(out, baselines, known), out)
 
 
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="decode, probe, static; or all.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file.")
+    ] = None,
+) -> None:
+    """Time the schemes side by side; prints medians and ratios as JSON."""
+    from harness.bench import BENCHMARKS
+
+    unknown = sorted(set(names or ()) - set(BENCHMARKS))
+    if unknown:
+        raise Misuse(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    if json_file is not None and not json_file.resolve().parent.is_dir():
+        raise Misuse(f"--json: no such folder: {json_file.resolve().parent}")
+    figures = {}
+    for name in names or BENCHMARKS:
+        typer.echo(f"{name} …", err=True)
+        figures[name] = BENCHMARKS[name](repeats)
+    text = json.dumps(figures, indent=1)
+    typer.echo(text)
+    if json_file is not None:
+        json_file.write_text(text + "\n", encoding="utf-8")
+
+
 @baseline.command()
 def update(
     out: Results = _RESULTS,

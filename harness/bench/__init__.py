@@ -1,0 +1,32 @@
+"""Benchmarks: medians of ratios between calls that take turns in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def _decode(repeats: int) -> dict[str, Any]:
+    from harness.bench.decode import decode_step
+
+    return decode_step(repeats)
+
+
+def _probe(repeats: int) -> dict[str, Any]:
+    from harness.bench.probe import probe_overhead
+
+    return probe_overhead(repeats)
+
+
+def _static(repeats: int) -> dict[str, Any]:
+    from harness.bench.static_io import static_io
+
+    return static_io(repeats)
+
+
+#: Every benchmark by name; each takes the number of repeats.
+BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "decode": _decode,
+    "probe": _probe,
+    "static": _static,
+}

@@ -1,0 +1,178 @@
+"""A decode step at growing context: the sink ring against eviction, a full cache and ExecuTorch's.
+
+A step is one update of one layer's cache and the attention over what it returns.  All caches hold
+the same geometry, and steps take turns in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from harness.bench import timing
+from harness.contract import CacheShape, LayerCache
+from harness.law import Layer
+from harness.memory import measure
+from harness.schemes.sink_evict import SinkEvict
+from harness.schemes.sink_ring import SinkRingCache
+
+WINDOW, SINK = 1024, 4
+KV_HEADS, HEADS, HEAD_DIM = 8, 16, 128
+CONTEXTS = (1024, 4096, 16384, 65536)
+
+Answer = tuple[Tensor, Tensor, Tensor | None]
+Update = Callable[[Tensor, Tensor], Answer]
+
+
+def decode_step(repeats: int = 31, contexts: tuple[int, ...] = CONTEXTS) -> dict[str, Any]:
+    """Time and bytes of one decode step of every cache at every context.
+
+    Returns per context and cache the median seconds, the peak bytes of a step and the bytes held;
+    and, of the sink ring, its time at the longest context over the shortest, its time over that of
+    each other cache at the longest, and whether its bytes are equal at all contexts.  On one
+    thread, in float32.  Raises ValueError for repeats < 1 or contexts shorter than the window.
+    """
+    timing.check_repeats(repeats)
+    if not contexts or min(contexts) < WINDOW:
+        raise ValueError(f"contexts must be at least the window of {WINDOW}, got {contexts!r}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            return _run(repeats, tuple(sorted(contexts)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(repeats: int, contexts: tuple[int, ...]) -> dict[str, Any]:
+    # One ring per context, all stepped in turn: its flatness is a ratio of one run as well.
+    rings = {f"at {n}": _step(_ring(n), n) for n in contexts}
+    flat = timing.interleaved(rings, repeats)
+    out: dict[str, Any] = {
+        **timing.environment(repeats),
+        "geometry": {
+            "window": WINDOW,
+            "sink": SINK,
+            "n_kv_heads": KV_HEADS,
+            "n_heads": HEADS,
+            "head_dim": HEAD_DIM,
+            "dtype": "float32",
+        },
+        "ring_longest_over_shortest": timing.ratio(flat, f"at {contexts[-1]}", f"at {contexts[0]}"),
+        "contexts": {},
+    }
+    del rings
+    for n in contexts:
+        out["contexts"][str(n)] = _at(n, repeats)
+    last = out["contexts"][str(contexts[-1])]
+    out["ring_over_at_longest"] = last["ring_over"]
+    out["ring_bytes_equal"] = len({c["peak_bytes"]["ring"] for c in out["contexts"].values()}) == 1
+    return out
+
+
+def _at(n: int, repeats: int) -> dict[str, Any]:
+    caches: dict[str, Update] = {
+        "ring": _ring(n),
+        "ring of 2W": _ring(n, 2 * WINDOW),
+        "eviction": _evict(n),
+        "full": _full(n, n + repeats + 8),
+    }
+    released = _executorch_ring(n)
+    if released is not None:
+        caches["executorch RingKVCache"] = released
+    steps = {name: _step(update, n) for name, update in caches.items()}
+    seconds = timing.interleaved(steps, repeats)
+    return {
+        "seconds": timing.medians(seconds),
+        "ring_over": {name: timing.ratio(seconds, "ring", name) for name in steps},
+        "ring_of_2w_over": {name: timing.ratio(seconds, "ring of 2W", name) for name in steps},
+        "peak_bytes": {name: measure(step).peak_bytes for name, step in steps.items()},
+    }
+
+
+def _step(update: Update, seed: int) -> Callable[[], Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.randn(1, HEADS, 1, HEAD_DIM, generator=generator)
+    k, v = (torch.randn(1, KV_HEADS, 1, HEAD_DIM, generator=generator) for _ in range(2))
+
+    def step() -> Tensor:
+        keys, values, mask = update(k, v)
+        return scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=True)
+
+    return step
+
+
+def _shape(max_context: int, max_chunk: int) -> CacheShape:
+    cpu = torch.device("cpu")
+    return CacheShape(1, KV_HEADS, HEAD_DIM, max_context, max_chunk, torch.float32, cpu)
+
+
+def _chunks(n: int) -> list[Tensor]:
+    """Keys (or values) of n positions, in chunks of a window."""
+    generator = torch.Generator().manual_seed(n)
+    one = torch.randn(1, KV_HEADS, WINDOW, HEAD_DIM, generator=generator)
+    return [one] * (n // WINDOW)
+
+
+def _filled(cache: LayerCache, n: int) -> Update:
+    for chunk in _chunks(n):
+        cache.update(chunk, chunk)
+    return cache.update
+
+
+def _ring(n: int, ring: int | None = None) -> Update:
+    # max_chunk 1: the ring of a decoder; longer chunks of the fill stand beside it.
+    shape = _shape(n, 1)
+    return _filled(SinkRingCache(Layer(WINDOW, SINK), shape, ring), n)
+
+
+def _evict(n: int) -> Update:
+    return _filled(SinkEvict(Layer(WINDOW, SINK), _shape(2 * n, WINDOW)), n)
+
+
+def _full(n: int, slots: int) -> Update:
+    """A full cache allocated ahead: the fastest there is without a window."""
+    keys = torch.zeros(1, KV_HEADS, slots, HEAD_DIM)
+    values = torch.zeros_like(keys)
+    for i, chunk in enumerate(_chunks(n)):
+        keys[:, :, i * WINDOW : (i + 1) * WINDOW] = chunk
+        values[:, :, i * WINDOW : (i + 1) * WINDOW] = chunk
+
+    def update(k: Tensor, v: Tensor) -> Answer:
+        # The same slot each time: the step is that of context n, however often it is taken.
+        keys[:, :, n : n + 1], values[:, :, n : n + 1] = k, v
+        return keys[:, :, : n + 1], values[:, :, : n + 1], None
+
+    return update
+
+
+def _executorch_ring(n: int) -> Update | None:
+    """ExecuTorch's RingKVCache over the same steps; None where it is not installed."""
+    try:
+        from harness.subjects.executorch_body import quiet_import
+    except ImportError:
+        return None
+    try:
+        with quiet_import():
+            from executorch.examples.models.llama.attention import RingKVCache
+    except ImportError:
+        return None
+    cache = RingKVCache(1, WINDOW, KV_HEADS, HEAD_DIM, False, torch.float32)
+    at = 0
+    for chunk in _chunks(n):
+        cache.update(torch.arange(at, at + WINDOW), chunk, chunk)
+        at += WINDOW
+    position = at
+
+    def update(k: Tensor, v: Tensor) -> Answer:
+        nonlocal position
+        keys, values = cache.update(torch.tensor([position]), k, v)
+        mask = cache.create_causal_mask_for_ring_buffer(position, 1)
+        position += 1
+        return keys, values, mask
+
+    return update

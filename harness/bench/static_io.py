@@ -1,0 +1,64 @@
+"""Our static scheme against ExecuTorch's own I/O manager: the same model, shapes and feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import registry
+from harness.bench import timing
+from harness.cases import Case
+from harness.models import tiny
+from harness.runner import open_decoder
+from harness.schedules import Feed, Schedule, chunks
+
+OURS, THEIRS = "harness.static", "executorch.static"
+WINDOW = 256
+
+
+def static_io(repeats: int = 31) -> dict[str, Any]:
+    """Median times of a one-token step and of a full chunk past the wrap, and their ratios.
+
+    A decoder of two layers, hidden size 32, window 256, float32, one thread; both run eager, so
+    that what differs is the handling of caches and masks.  Where executorch is not installed the
+    result says so.  Raises ValueError for repeats < 1.
+    """
+    timing.check_repeats(repeats)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        out: dict[str, Any] = timing.environment(repeats)
+        for what, feeds in (("decode step", 1), ("chunk of 64", 64)):
+            steps = _steps(feeds, repeats)
+            if THEIRS not in steps:
+                return {**out, "not installed": "executorch"}
+            seconds = timing.interleaved(steps, repeats)
+            out[what] = {
+                "seconds": timing.medians(seconds),
+                "ours_over_theirs": timing.ratio(seconds, OURS, THEIRS),
+            }
+        return out
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _steps(n: int, repeats: int) -> dict[str, Callable[[], Tensor]]:
+    model = replace(tiny("mistral"), name="mistral", window=WINDOW)
+    before = (Feed(n), *chunks(2 * WINDOW // n * n, (n,)))
+    schedule = Schedule("bench", before + (Feed(n),) * (repeats + 2))
+    case = Case(model, schedule)
+    steps: dict[str, Callable[[], Tensor]] = {}
+    for name in (OURS, THEIRS):
+        try:
+            decoder = open_decoder(registry.load(name)(), case)
+        except registry.NotInstalled:
+            continue
+        tokens = torch.arange(n)[None] % case.vocab
+        for _ in before:
+            decoder.feed(tokens)
+        steps[name] = lambda feed=decoder.feed, tokens=tokens: feed(tokens)  # type: ignore[misc]
+    return steps
