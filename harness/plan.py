@@ -20,7 +20,7 @@ Item = tuple[str, Case]
 _ISOLATED = ("sliding", "full", "chunked")
 
 #: Schedules that are also run at batch 3, and in half precision.
-_BATCHED = ("chunk-w+1", "prefill-then-decode")
+_BATCHED = ("ragged-primes",)
 _PEAK = ("prefill-3w+5", "chunk-w+1", "decode-3wraps")
 _PLAIN = ("prefill-3w+5", "chunk-w+1", "decode-3wraps", "ragged-primes")
 _HALF = ("prefill-3w+5", "chunk-w", "decode-3wraps")
@@ -66,9 +66,10 @@ def _state_items(model: Model, isolated: Model) -> Iterator[Item]:
         yield "rewind", Case(model, schedule)
     for schedule in _named(model, ("chunk-4",)):
         yield "refusal", Case(model, schedule)
-    for schedule in _named(model, ("chunk-w+1", "prefill-by-5-then-decode")):
+    for schedule in _named(model, ("chunk-w+1",)):
         yield "purity", Case(model, schedule, batch=3)
-        yield "purity", Case(isolated, schedule)
+    for schedule in _named(model, ("prefill-by-5-then-decode",)):
+        yield "purity", Case(isolated, schedule, batch=3)
     for schedule in schedules.byte_runs(turn, sink):
         yield "cache_bytes", Case(model, schedule)
 
@@ -90,7 +91,7 @@ def _decoder_items(model: Model) -> list[Item]:
             if layer.layers[0].bounded or layer is alone[0] or schedule.name in _PLAIN:
                 out.append(("visibility", Case(layer, schedule)))
     # Through the whole stack: which layers read which caches shows in the reach of a token.
-    out += [("visibility", Case(model, s)) for s in _named(model, ("chunk-4", "decode-3wraps"))]
+    out += [("visibility", Case(model, s)) for s in _named(model, ("chunk-4",))]
     out += [("values", Case(model, s, batch=3)) for s in _named(model, _BATCHED)]
     out += [("values", Case(layer, s)) for layer in alone for s in _named(model, ("chunk-w",))]
     out += [("peak_bytes", Case(model, s)) for s in _named(model, _PEAK[:1])]

@@ -26,6 +26,7 @@ def allocation_problems(subject: Subject, case: Case) -> Iterator[str]:
     the keys and values of it.  Of a decoder, what its feeds left allocated must be what
     `cache_bytes()` grew by, its index tensors counted or not.
 
+    The subject has been run once before this: a rehearsal is due, and is not repeated here.
     Raises harness.memory.ProbeError where memory cannot be measured.
     """
     if isinstance(subject, CacheSubject):
@@ -37,7 +38,7 @@ def allocation_problems(subject: Subject, case: Case) -> Iterator[str]:
 
 
 def _cache_problems(subject: CacheSubject, case: Case, i: int) -> Iterator[str]:
-    measured = cache_run(subject, case, i)
+    measured = cache_run(subject, case, i, warmup=0)
     cache = measured.result
     assert cache is not None
     tensors = list(tensors_of(cache))
@@ -55,7 +56,7 @@ def _cache_problems(subject: CacheSubject, case: Case, i: int) -> Iterator[str]:
 
 
 def _decoder_problems(subject: Subject, case: Case) -> Iterator[str]:
-    measured = decoder_run(subject, case)
+    measured = decoder_run(subject, case, warmup=0)
     before = measured.result
     assert before is not None
     opened = next(s for s in measured.steps if s.name == OPEN)

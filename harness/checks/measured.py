@@ -73,7 +73,9 @@ def attention_run(subject: AttentionSubject, case: Case, i: int) -> Measurement[
     return measure(run, warmup=WARMUP)
 
 
-def cache_run(subject: CacheSubject, case: Case, i: int) -> Measurement[LayerCache]:
+def cache_run(
+    subject: CacheSubject, case: Case, i: int, warmup: int = WARMUP
+) -> Measurement[LayerCache]:
     """Layer i's cache made and fed: each step is one update, and its answer is dropped.
 
     Keys and values are made for each update and dropped after it: a cache that keeps them, or a
@@ -91,7 +93,7 @@ def cache_run(subject: CacheSubject, case: Case, i: int) -> Measurement[LayerCac
             del k, v
         return cache
 
-    return measure(run, warmup=WARMUP)
+    return measure(run, warmup=warmup)
 
 
 def index_bytes(root: object) -> int:
@@ -106,7 +108,7 @@ def _projected(shape: CacheShape, t: int) -> tuple[Tensor, Tensor]:
     return k, v.transpose(1, 2)
 
 
-def decoder_run(subject: Subject, case: Case) -> Measurement[Opened]:
+def decoder_run(subject: Subject, case: Case, warmup: int = WARMUP) -> Measurement[Opened]:
     """A decoder opened and fed: each step is one feed, and its logits are dropped."""
     tokens = tokens_for(case)
 
@@ -122,4 +124,4 @@ def decoder_run(subject: Subject, case: Case) -> Measurement[Opened]:
                 decoder.feed(new)
         return opened
 
-    return measure(run, warmup=WARMUP)
+    return measure(run, warmup=warmup)
