@@ -13,6 +13,7 @@ from harness.schedules import Schedule
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 VOCAB = 64
+MAX_BATCH = 1024  # the visibility probe takes one row per token; more is a slip
 
 
 def stable_seed(text: str) -> int:
@@ -32,8 +33,8 @@ class Case:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if isinstance(self.batch, bool) or self.batch < 1:
-            raise ValueError(f"batch must be an integer >= 1, got {self.batch!r}")
+        if isinstance(self.batch, bool) or not 1 <= self.batch <= MAX_BATCH:
+            raise ValueError(f"batch must be an integer in 1…{MAX_BATCH}, got {self.batch!r}")
         self.schedule.check_reach(self.window, self.model.sink)
 
     @cached_property
