@@ -74,7 +74,9 @@ def test_the_line_that_reproduces_runs_one_check(harness):
     ],
 )
 def test_what_a_subject_does_becomes_a_named_broken_check(harness, name, expected):
-    args = (*ONE, "--check", "values", "--timeout", "2")
+    # Short only for what hangs: on a busy machine the others take a while to end as they do.
+    limit = "2" if "hung" in expected else "60"
+    args = (*ONE, "--check", "values", "--timeout", limit)
     status, out, _ = harness("check", f"bad.py:{name}", *args)
     assert status == 1
     assert expected in out
@@ -82,7 +84,8 @@ def test_what_a_subject_does_becomes_a_named_broken_check(harness, name, expecte
 
 
 def test_the_checks_behind_a_crash_are_run(harness, tmp_path):
-    harness("check", "bad.py:Killed", "--model", "mistral-w1", "--json", "out.json")
+    only = ("--model", "mistral-w1", "--check", "visibility", "--json", "out.json")
+    harness("check", "bad.py:Killed", *only)
     records = json.loads((tmp_path / "out.json").read_text())["records"]
     died = [i for i, r in enumerate(records) if "SIGKILL" in r["message"]]
     assert died
