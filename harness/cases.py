@@ -94,7 +94,7 @@ def parse(case_id: str) -> Case:
     Raises ValueError saying which part is unknown and what is allowed.
     """
     parts = case_id.split("/")
-    if len(parts) != 4 or not parts[3].startswith("b") or not parts[3][1:].isdigit():
+    if len(parts) != 4 or not parts[3].startswith("b") or not parts[3][1:].isdecimal():
         raise ValueError(f"case must read model/schedule/dtype/bN, got {case_id!r}")
     model = tiny(parts[0])
     window = model.window or model.chunk or 8

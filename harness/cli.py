@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.isolation import Progress
 
 _BROKEN, _MISUSE = 1, 2
+_MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.1, 86_400.0  # a day: timers take no infinity
 
 app = typer.Typer(
     help="Conformance of windowed attention and its KV caches.",
@@ -60,6 +61,11 @@ def main() -> None:
     except (Misuse, RecordsError, BaselineError, KnownFailuresError) as error:
         typer.echo(f"harness: {error}", err=True)
         sys.exit(_MISUSE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"harness: {error.filename}: {error.strerror}", err=True)
+        sys.exit(_MISUSE)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -76,13 +82,17 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every record to this file.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each check.")] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds for each check.")] = 60.0,
 ) -> None:
     """Check one implementation, in a process of its own."""
     from harness import check_table, isolation
 
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise Misuse(f"--json: no such folder: {json_file.resolve().parent}")
+    _require_writable(json_file)
+    if not _MIN_TIMEOUT_S <= timeout <= _MAX_TIMEOUT_S:  # neither holds for NaN
+        raise Misuse(
+            f"--timeout must be a number of seconds from {_MIN_TIMEOUT_S:g} to "
+            f"{_MAX_TIMEOUT_S:g}, got {timeout:g}"
+        )
     console = _console()
     selection = {"scheme": scheme, "model": model, "case": case, "check": only}
     try:
@@ -132,10 +142,14 @@ def run(
     known: Known = _KNOWN,
     require: Required = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments."""
+    """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments.
+
+    Without such arguments a run that was not whole is red.
+    """
     suites = sorted(Path("suites").glob("test_*.py"))
     if not suites:
         raise Misuse("no suites/test_*.py here: run it in a checkout of attention-harness")
+    _require_folders(baselines, known)
     before = _run_id(out)
     given = any(Path(a.partition("::")[0]).exists() for a in context.args if not a.startswith("-"))
     paths = [] if given else [str(path) for path in suites]
@@ -146,7 +160,7 @@ def run(
             raise Misuse("pytest selected nothing" if status == 5 else "pytest refused its options")
         typer.echo(f"harness: pytest ended with status {status} before any check", err=True)
         raise typer.Exit(_BROKEN)
-    frame, verdict = _gate(out, baselines, known, require)
+    frame, verdict = _gate(out, baselines, known, require, whole=not context.args)
     _report(frame, verdict, out)
     raise typer.Exit(verdict.exit_status)
 
@@ -157,9 +171,10 @@ def gate(
     baselines: Baselines = _BASELINES,
     known: Known = _KNOWN,
     require: Required = [],  # noqa: B006 - typer copies it
+    whole: Annotated[bool, typer.Option("--whole", help="Red unless the run was whole.")] = False,
 ) -> None:
     """Give the verdict over the records of the last run; writes summary.md and junit.xml."""
-    _, verdict = _gate(out, baselines, known, require)
+    _, verdict = _gate(out, baselines, known, require, whole=whole)
     raise typer.Exit(verdict.exit_status)
 
 
@@ -172,6 +187,7 @@ def report(
     """Draw the HTML report of the last run."""
     from harness.gate import verdict as verdicts
 
+    _require_folders(baselines, known)
     _report(*verdicts.read(out, baselines, known), out)
 
 
@@ -191,8 +207,7 @@ def bench(
     unknown = sorted(set(names or ()) - set(BENCHMARKS))
     if unknown:
         raise Misuse(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise Misuse(f"--json: no such folder: {json_file.resolve().parent}")
+    _require_writable(json_file)
     figures = {}
     for name in names or BENCHMARKS:
         typer.echo(f"{name} …", err=True)
@@ -215,9 +230,13 @@ def update(
 
     folder, rows = Folder(out), files.read(baselines)
     info = folder.read_run()
+    if strays := verdicts.strays(folder):
+        raise Misuse(f"{out} holds records that are not of its run: {'; '.join(strays)}")
     done = rows.update(verdicts.completed(folder), whole=info.whole and info.exit_status in {0, 1})
     touched = files.write(rows, baselines)
     typer.echo(f"{done.added} rows added, {done.changed} changed, {done.dropped} dropped")
+    if done.claims:
+        typer.echo(f"{done.claims} counts of claims changed")
     for path in touched:
         typer.echo(f"  {path}")
     for record in done.refused:
@@ -226,13 +245,14 @@ def update(
 
 
 def _gate(
-    out: Path, baselines: Path, known: Path, require: list[str]
+    out: Path, baselines: Path, known: Path, require: list[str], *, whole: bool
 ) -> tuple[pd.DataFrame, Verdict]:
     """Judge the records in `out`, write what CI reads beside them, and print the verdict."""
     from harness.gate import junit, summary
     from harness.gate import verdict as verdicts
 
-    frame, verdict = verdicts.read(out, baselines, known, require)
+    _require_folders(baselines, known)
+    frame, verdict = verdicts.read(out, baselines, known, require, need_whole=whole)
     (out / "summary.md").write_text(summary.to_markdown(frame, verdict), encoding="utf-8")
     (out / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1), encoding="utf-8")
     junit.write(frame, verdict, out / "junit.xml")
@@ -244,12 +264,38 @@ def _gate(
             f"  {len(verdict.drift)} drifted, {verdict.no_baseline} without a baseline; "
             "`harness baseline update` takes them over"
         )
+    if verdict.no_claims:
+        typer.echo(f"  without a count of claims: {', '.join(verdict.no_claims)}")
     for entry in verdict.stale:
         typer.echo(f"  stale: {entry.subject}.toml, {entry.id}")
     for item in verdict.outside:
         typer.echo(f"  other test: {item}")
     typer.echo(f"  {out / 'summary.md'}")
     return frame, verdict
+
+
+def _require_folders(baselines: Path, known: Path) -> None:
+    """A folder that is not there would gate nothing."""
+    for option, folder in (("--baselines", baselines), ("--known", known)):
+        if not folder.is_dir():
+            raise Misuse(f"{option}: no such folder: {folder}")
+
+
+def _require_writable(path: Path | None) -> None:
+    """Find out before minutes of checks that their result can be written; leaves no file."""
+    if path is None:
+        return
+    if path.is_dir():  # also what an empty path is
+        raise Misuse(f"--json: must be a file, got the folder {str(path)!r}")
+    if not path.resolve().parent.is_dir():
+        raise Misuse(f"--json: no such folder: {path.resolve().parent}")
+    there = path.exists()
+    try:
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise Misuse(f"--json: {path} cannot be written: {error.strerror}") from error
+    if not there:
+        path.unlink()
 
 
 def _report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:

@@ -221,7 +221,9 @@ class CacheDecoder:
         self.length = 0
 
     def rewind(self, length: int) -> None:
-        for cache in self.caches.values():
+        # Bounded layers first: they may refuse, and nothing must have changed by then.
+        order = sorted(self.caches, key=lambda i: not self.model.layers[i].bounded)
+        for cache in (self.caches[i] for i in order):
             cache.rewind(length)  # type: ignore[attr-defined]  # optional member of the contract
         self.length = length
 

@@ -78,7 +78,7 @@ def edge(case: Case, layer: Layer, n: int, n_heads: int, n_kv_heads: int) -> Inp
     signs = _normal(case, 4, n_kv_heads, n + 1).sign()
     unit = signs / OP_HEAD_DIM**0.5
     sharpness = EDGE_SCORE * OP_HEAD_DIM**0.5  # undoes the division by sqrt(D)
-    q = torch.stack([unit[:, :, edges_at].sum(2) for edges_at in
-                     (edges(layer, i) for i in range(n))], dim=2)  # fmt: skip
+    borders = ([k for k in edges(layer, i) if k <= n] for i in range(n))
+    q = torch.stack([unit[:, :, at].sum(2) for at in borders], dim=2)
     q = q.repeat_interleave(n_heads // n_kv_heads, dim=1) * sharpness
     return Inputs("edge inputs", q, unit[:, :, :n], _normal(case, 5, n_kv_heads, n))

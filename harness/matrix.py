@@ -73,7 +73,7 @@ class Matrix:
     """The jobs of some subjects.
 
     Raises TargetError for a target that cannot be used; not for one that is not installed, nor
-    for a registered one that is broken: these become a job that says so.
+    for a registered one that is broken or plans nothing: these become a job that says so.
     """
 
     def __init__(self, targets: Sequence[str] = (), known: Sequence[KnownFailure] = ()) -> None:
@@ -103,7 +103,21 @@ class Matrix:
                 raise
             self._cannot_run(target, "error", str(broken))
         else:
+            self._plan(target, subject, asked_for=asked_for)
+
+    def _plan(self, target: str, subject: type[Any], *, asked_for: bool) -> None:
+        """Take up a subject that plans something: of any other nobody would miss the records."""
+        try:
+            planned = plan.items(subject)
+            why = "plans nothing: covers() leaves out every check and case of its schemes"
+        except Exception as error:  # covers() is the subject's
+            planned, why = [], f"covers() raised {type(error).__name__}: {error}"
+        if planned:
             self._loaded.append((origin(target, subject), subject))
+        elif asked_for:
+            raise registry.TargetError(f"{target} {why}")
+        else:
+            self._cannot_run(target, "error", why)
 
     def _cannot_run(self, target: str, status: str, message: str) -> None:
         self._problems.append(Job(Origin(target, target), LOAD, status=status, message=message))

@@ -250,6 +250,7 @@ def _tiny_models() -> dict[str, Model]:
         mistral,
         replace(mistral, name="mistral-w9", window=9),
         replace(mistral, name="mistral-w1", window=1),
+        replace(mistral, name="mistral-w64", window=64),
         _named("gpt-oss", "gpt-oss-20b"),
         _named("cohere2", "command-r7b"),
         _named("llama4", "llama4-scout"),
@@ -260,7 +261,7 @@ def _tiny_models() -> dict[str, Model]:
             layer_types=("full_attention",) * 2 + ("sliding_attention",) * 2,
             window=8,
         ),
-        *(replace(sink, name=f"llama3-sink{n}", sink=n) for n in (2, 4)),
+        *(replace(sink, name=f"llama3-sink{n}", sink=n) for n in (2, 4, 8)),
     ]
     return {m.name: m for m in models}
 

@@ -19,10 +19,14 @@ Item = tuple[str, Case]
 #: set of a decoder's window show, since through a full layer every token reaches every later one.
 _ISOLATED = ("sliding", "full", "chunked")
 
-#: Schedules that are also run at batch 3, and in half precision.
-_BATCHED = ("ragged-primes",)
+#: Schedules that are run at batch 3 too; or only so, since they are long.
+_BATCHED = ("ragged-primes", "turns")
+_ONLY_BATCHED = ("turns",)
+#: Peak bytes; layers that forget nothing; half precision; windows too wide for everything.
 _PEAK = ("prefill-3w+5", "chunk-w+1", "decode-3wraps")
 _PLAIN = ("prefill-3w+5", "chunk-w+1", "decode-3wraps", "ragged-primes")
+_WIDE = ("prefill-3w+5", "chunk-w+1")
+_WIDE_FROM = 32
 _HALF = ("prefill-3w+5", "chunk-w", "decode-3wraps")
 
 
@@ -41,7 +45,8 @@ def items(
     out: list[Item] = []
     for model in TINY.values():
         if model.scheme in wanted and (names is None or model.name in names):
-            out += make[kind_of(subject)](model)
+            wide = (model.window or 0) >= _WIDE_FROM
+            out += _wide_items(model) if wide else make[kind_of(subject)](model)
     covers = getattr(subject, "covers", None)
     return out if covers is None else [item for item in out if covers(*item)]
 
@@ -50,22 +55,31 @@ def _turn(model: Model) -> int:
     return model.window or model.chunk or 8
 
 
-def _standard(model: Model) -> list[Schedule]:
+def _all(model: Model) -> list[Schedule]:
     return schedules.standard(_turn(model), model.sink)
 
 
+def _standard(model: Model) -> list[Schedule]:
+    return [s for s in _all(model) if s.name not in _ONLY_BATCHED]
+
+
+def _wide_items(model: Model) -> list[Item]:
+    """A window of real proportions, for what small ones hide: tiles, and positions past 64."""
+    return [("values", Case(model, s)) for s in _named(model, _WIDE)]
+
+
 def _named(model: Model, names: Iterable[str]) -> list[Schedule]:
-    return [s for s in _standard(model) if s.name in set(names)]
+    return [s for s in _all(model) if s.name in set(names)]
 
 
 def _state_items(model: Model, isolated: Model) -> Iterator[Item]:
     turn, sink = _turn(model), model.sink
     for schedule in schedules.resets(turn, sink):
-        yield "reset", Case(model, schedule)
+        yield "reset", Case(model, schedule, batch=3 if schedule.name == "reset-twice" else 1)
     for schedule in schedules.rewinds(turn, sink):
         yield "rewind", Case(model, schedule)
     for schedule in _named(model, ("chunk-4",)):
-        yield "refusal", Case(model, schedule)
+        yield "refusal", Case(model, schedule, batch=3 if isolated is model else 1)
     for schedule in _named(model, ("chunk-w+1",)):
         yield "purity", Case(model, schedule, batch=3)
     for schedule in _named(model, ("prefill-by-5-then-decode",)):
@@ -126,5 +140,7 @@ def _attention_items(model: Model) -> list[Item]:
         out += [("values", Case(model, s, dtype)) for s in _named(model, _HALF)]
     out += [("peak_bytes", Case(model, s)) for s in _named(model, (_PEAK[0], _PEAK[-1]))]
     out += [("purity", Case(model, s, batch=3)) for s in _named(model, ("chunk-w+1",))]
-    out += [("refusal", Case(model, s)) for s in _named(model, ("chunk-4",))]
+    out += [("refusal", Case(model, s, batch=3)) for s in _named(model, ("chunk-4",))]
+    out += [("values", Case(model, s, batch=3)) for s in _named(model, _BATCHED)]
+    out += [("visibility", Case(model, s, batch=3)) for s in _named(model, _BATCHED)]
     return list(dict.fromkeys(out))

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _WORKERS = 2
 _TIMEOUT_S = 60.0
+#: A day: timers take no infinity, and a check that needs longer hangs.
+MAX_TIMEOUT_S = 86_400.0
 #: A check that outlives its timeout by this factor is stuck where no signal reaches it.
 _STUCK_FACTOR = 1.25
 
@@ -92,6 +94,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.harness_out = str(place.resolve())  # workers may start in another folder
     if _is_worker(config):
         return
+    if config.getoption("harness_subjects") or _suites_selected(config):
+        _refuse_bad_options(config)
     recorder = Recorder(_folder(config), new_run_id(), list(config.invocation_params.args))
     config.stash[_recorder_key] = recorder
     config.pluginmanager.register(Keeper(recorder, _time_limit(config)), "harness-keeper")
@@ -99,6 +103,15 @@ def pytest_configure(config: pytest.Config) -> None:
         _matrix(config)
     elif _suites_selected(config):
         _known(config)
+
+
+def _refuse_bad_options(config: pytest.Config) -> None:
+    """Raise UsageError for options that would break a run in its middle."""
+    out, limit = _folder(config).path, _time_limit(config)
+    if out.exists() and not out.is_dir():
+        raise pytest.UsageError(f"--harness-out: {out} is not a folder")
+    if not 0 < limit <= MAX_TIMEOUT_S:  # neither holds for NaN
+        raise pytest.UsageError(f"--timeout must be up to {MAX_TIMEOUT_S:g} s, got {limit:g}")
 
 
 @pytest.hookimpl(optionalhook=True)

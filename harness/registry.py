@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import traceback
 from difflib import get_close_matches
@@ -22,6 +23,8 @@ from types import ModuleType
 from typing import Any
 
 GROUP = "harness.subjects"
+#: A subject's name is a column of files, a file's stem, and part of a pytest item's id.
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _FORMS = "a registered name, package.module:Name or path/to/file.py:Name"
 
 
@@ -206,10 +209,16 @@ def _check_contract(target: str, subject: type[Any]) -> None:
         raise _absent_or_broken(target, error) from error
     except Exception as error:
         raise TargetError(f"{target}: {subject.__name__}() raised {_brief(error)}") from error
+    if not _NAME.fullmatch(subject.name):
+        raise TargetError(
+            f"{target}: {subject.__name__}.name must be of letters, digits and . _ -, "
+            f"got {subject.name[:60]!r}"
+        )
 
 
 def _syntax(filename: str, error: SyntaxError) -> str:
-    return f"{Path(filename).name}, line {error.lineno}: syntax error: {error.msg}"
+    line = "" if error.lineno is None else f", line {error.lineno}"
+    return f"{Path(filename).name}{line}: syntax error: {error.msg}"
 
 
 def _brief(error: BaseException) -> str:

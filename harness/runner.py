@@ -127,11 +127,11 @@ def open_op(subject: Subject, layer: Layer, shape: CacheShape) -> Op:
         cache = subject.new_cache(layer, shape)
         return lambda q, k, v: attention(q, *checked_update(cache, k, v))
     if isinstance(subject, AttentionSubject):
-        return _StatelessOp(subject, layer)
+        return StatelessOp(subject, layer)
     raise ContractError(f"{kind_of(type(subject))} subjects have no single-layer operation")
 
 
-class _StatelessOp:
+class StatelessOp:
     """Keeps all keys and values, and hands them to `attend` at each step."""
 
     def __init__(self, subject: AttentionSubject, layer: Layer) -> None:

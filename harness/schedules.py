@@ -164,6 +164,9 @@ def standard(window: int, sink: int = 0) -> list[Schedule]:
             wraps=1,
         ),
     ]
+    # A chat: prompts longer than two windows, and of sizes no other schedule has, between decodes.
+    talk = (3 * w + 5, 1, 1, 1, 1, w, 1, 3 * w + 5, 1, 2 * w - 1, 1, w + 1, 1)
+    out.append(Schedule("turns", tuple(Feed(n) for n in talk), wraps=1))
     return out
 
 
@@ -179,19 +182,29 @@ def resets(window: int, sink: int = 0) -> list[Schedule]:
             (*chunks(sink + 6 * w + 3, (4,)), Reset(), *chunks(w + 3, (2, 1))),
             wraps=3,
         ),
+        Schedule(
+            "reset-twice",
+            (*first, Reset(), *chunks(w + 3, (3,)), Reset(), *chunks(2 * w + sink, (2, 1))),
+        ),
     ]
 
 
 def rewinds(window: int, sink: int = 0) -> list[Schedule]:
-    """Rewinds by a few tokens (speculative decoding), far back, and before the first wrap."""
+    """Rewinds by a few tokens (speculative decoding), by a window, far back, early, and twice.
+
+    Behind each follow a chunk and enough steps for every slot to be written anew.
+    """
     w = window
-    tail = chunks(5, (1,))
+    tail = (Feed(4), *chunks(2 * w + 2, (1,)))
     long = 3 * w + sink + 4
+    prompt = chunks(long, (4,))
     return [
-        Schedule("rewind-3-of-long", (*chunks(long, (4,)), Rewind(long - 3), *tail)),
-        Schedule("rewind-1-of-long", (*chunks(long, (4,)), Rewind(long - 1), *tail)),
-        Schedule("rewind-far", (*chunks(long, (4,)), Rewind(5), *tail)),
+        Schedule("rewind-3-of-long", (*prompt, Rewind(long - 3), *tail)),
+        Schedule("rewind-1-of-long", (*prompt, Rewind(long - 1), *tail)),
+        Schedule("rewind-w-of-long", (*prompt, Rewind(long - w), *tail)),
+        Schedule("rewind-far", (*prompt, Rewind(5), *tail)),
         Schedule("rewind-before-wrap", (*chunks(w, (4,)), Rewind(max(w - 3, 0)), *tail)),
+        Schedule("rewind-twice", (*prompt, Rewind(long - 2), Feed(1), Rewind(long - 3), *tail)),
     ]
 
 

@@ -40,7 +40,7 @@ from harness.law import Layer
 
 #: An output moved if it moved by more than this part of its scale.  Rows that differ in nothing but
 #: their neighbours in the batch stay two orders below.
-MOVED = {"float64": 1e-12, "float32": 1e-5}
+MOVED = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-1}
 
 SAMPLE = 3.0
 LAMBDA = 6.0

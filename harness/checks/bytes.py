@@ -9,12 +9,15 @@ from torch import Tensor
 
 from harness.cases import Case
 from harness.checks.allocated import allocation_problems
-from harness.contract import Decoder, Subject, Unsupported, kind_of
+from harness.contract import ContractError, Decoder, Subject, Unsupported, kind_of
 from harness.decoder import CacheDecoder, cache_shape
 from harness.findings import Finding
 from harness.runner import claim, open_decoder, tokens_for
 from harness.schedules import Feed
 from harness.storage import storage_bytes, tensors_of
+
+#: Slots that any cache may take: rings are rounded up to what vectors and pages like.
+_FEWEST = 16
 
 
 @dataclass
@@ -44,6 +47,9 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
     claim(subject, case)
     if kind_of(type(subject)) == "attention":
         raise Unsupported("a stateless operation holds no cache")
+    sizes = [step.n for step in case.schedule.steps if isinstance(step, Feed)]
+    if not case.schedule.plain or sizes[-1] != 1 or max(sizes) == 1:
+        raise Unsupported("bytes are sampled on a prompt and the decode steps behind it")
     finding = Finding("cache_bytes")
     decoder = open_decoder(subject, case)
     samples = _sample(finding, decoder, case)
@@ -60,14 +66,13 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
 
 def _sample(finding: Finding, decoder: Decoder, case: Case) -> Samples:
     tokens = tokens_for(case)
-    samples = Samples(_held(finding, decoder), [], [])
+    samples = Samples(_held(finding, decoder, case.model.n_layers), [], [])
     used = 0
     for step in case.schedule.steps:
-        if not isinstance(step, Feed):
-            raise Unsupported("bytes are sampled on a schedule that only feeds")
+        assert isinstance(step, Feed)
         decoder.feed(tokens[:, used : used + step.n])
         used += step.n
-        held = _held(finding, decoder)
+        held = _held(finding, decoder, case.model.n_layers)
         if step.n > 1:
             samples.prefilled = held
         else:
@@ -75,9 +80,11 @@ def _sample(finding: Finding, decoder: Decoder, case: Case) -> Samples:
     return samples
 
 
-def _held(finding: Finding, decoder: Decoder) -> list[int]:
+def _held(finding: Finding, decoder: Decoder, n_layers: int) -> list[int]:
     """Bytes per layer as the decoder says; for caches, as their storages say."""
-    said = decoder.cache_bytes()
+    said = list(decoder.cache_bytes())
+    if len(said) != n_layers:
+        raise ContractError(f"cache_bytes() must give {n_layers} layers' bytes, got {len(said)}")
     if not isinstance(decoder, CacheDecoder):
         return said
     real = list(said)
@@ -116,7 +123,7 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
         return
     allocated_ahead = samples.fresh[i] >= steady
     turn = layer.window or layer.chunk or 0
-    slots = layer.sink + 2 * turn + (case.max_chunk if allocated_ahead else 0)
+    slots = max(layer.sink + 2 * turn, _FEWEST) + (case.max_chunk if allocated_ahead else 0)
     for when, held in (
         ("after the prefill", samples.prefilled[i]),
         ("after the first decode", samples.decoded[0][i]),
@@ -146,6 +153,8 @@ def _judge_profile(finding: Finding, subject: Subject, case: Case, samples: Samp
         ]
     else:
         said = list(profile(case))
+    if len(said) != len(samples.steady):
+        raise ContractError(f"profile() must give {len(samples.steady)} layers, got {len(said)}")
     if said != samples.steady:
         i = next(j for j, (a, b) in enumerate(zip(said, samples.steady, strict=True)) if a != b)
         finding.fail(

@@ -73,6 +73,13 @@ def _bad_kv(k: Tensor, v: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
     yield "another number of heads", torch.cat((k, k), 1), torch.cat((v, v), 1)
     yield "another head_dim", k[..., :-1], v[..., :-1]
     yield "more keys than values", k, v[:, :, :-1]
+    yield f"values alone of dtype {other}", k, v.to(other)
+    yield "values alone of another batch", k, torch.cat((v, v))
+    yield "values alone of another head_dim", k, v[..., :-1]
+    if k.shape[0] > 1:
+        yield "one row of the batch", k[:1], v[:1]
+    if k.shape[1] > 1:
+        yield "one head", k[:, :1], v[:, :1]
 
 
 def _refusing_cache(
@@ -97,9 +104,11 @@ def _refusing_cache(
     steps(cache, schedule.spans()[:half])
     _, k, v = x.span(0, min(2, case.max_chunk))
     k, v = (torch.cat((t, t), 2)[:, :, :2] for t in (k, v))
-    for what, bad_k, bad_v in _bad_kv(k, v):
+    refused = [
         _attempt(finding, f"{layer}: {what}", partial(cache.update, bad_k, bad_v))
-    if not finding.message and not steps(cache, schedule.spans()[half:]).equal(want):
+        for what, bad_k, bad_v in _bad_kv(k, v)
+    ]
+    if all(refused) and not steps(cache, schedule.spans()[half:]).equal(want):
         finding.fail(f"{layer}: a refused update changed later answers")
     for beyond in _beyond(case):
         _right_or_refused(finding, subject, case, i, layer, beyond)
@@ -142,6 +151,7 @@ def _refusing_op(finding: Finding, subject: AttentionSubject, case: Case) -> Non
         ("more queries than keys", (torch.cat((q, q), 2), k, v)),
         ("rank 3", (q[0], k[0], v[0])),
         ("keys of another batch", (q, torch.cat((k, k, k)), torch.cat((v, v, v)))),
+        ("keys and values of another dtype", (q, k.half(), v.half())),
         ("keys of another head_dim", (q, k[..., :-1], v)),
         ("more keys than values", (q, k, v[:, :, :-1])),
         ("query heads not a multiple of key heads", (q[:, :-1], k, v)),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
 from harness import tolerance
 from harness.cases import Case
-from harness.checks.common import distinct_layers, op_shape
+from harness.checks.common import distinct_layers, op_shape, require_plain
+from harness.checks.reference import reference_for
 from harness.checks.values import decoder_values  # the oracle of a rewound run is the same
-from harness.contract import Subject, Unsupported, kind_of
+from harness.contract import AttentionSubject, Subject, Unsupported, kind_of
 from harness.findings import Finding
-from harness.inputs import random
+from harness.inputs import Inputs, random
+from harness.law import Layer
 from harness.runner import (
+    Op,
     RewindRefusedError,
+    StatelessOp,
     claim,
     open_decoder,
     open_op,
@@ -30,9 +36,11 @@ def _require_state(subject: Subject) -> None:
 
 
 def reset(subject: Subject, case: Case) -> Finding:
-    """A cache that was used and reset answers with the bits of a fresh one."""
+    """A cache that was used and reset answers as a fresh one does, within the bound."""
     claim(subject, case)
     _require_state(subject)
+    if not case.schedule.has(Reset):
+        raise Unsupported("the schedule does not reset")
     finding = Finding("reset")
     tokens = tokens_for(case)
     used = run_decoder(open_decoder(subject, case), tokens, case.schedule)
@@ -40,15 +48,21 @@ def reset(subject: Subject, case: Case) -> Finding:
     before = sum(s.n for s in case.schedule.steps[:last] if isinstance(s, Feed))
     again = Schedule("after the reset", case.schedule.steps[last + 1 :])
     fresh = run_decoder(open_decoder(subject, case), tokens[:, before:], again)
-    differs = (used.logits != fresh.logits).any(-1).any(0)
-    finding.figure = float(tolerance.row_error(used.logits, fresh.logits).max())
-    if differs.any():
-        first = int(differs.nonzero()[0])
+    difference = tolerance.row_error(used.logits, fresh.logits)
+    finding.figure = float(difference.max())
+    decoder = open_decoder(subject, case)
+    bound = reference_for(subject, decoder, case, fresh.tokens).bound
+    finding.bound = float(bound[int(difference.argmax())])
+    off = ~(difference <= bound)  # a ring that goes on where it stood sums in another order
+    if off.any():
+        first = int(off.nonzero()[0])
         finding.fail(
-            f"{int(differs.sum())} rows after the reset are not those of a fresh cache, first "
+            f"{int(off.sum())} rows after the reset are not those of a fresh cache, first "
             f"{first}, worst by {finding.figure:.3g}",
             first,
         )
+    elif finding.figure:
+        finding.message = "other bits than a fresh cache's, within the bound"
     return finding
 
 
@@ -63,12 +77,35 @@ def rewind(subject: Subject, case: Case) -> Finding:
         decoder_values(finding, subject, case)
     except RewindRefusedError as refused:
         finding.message = f"refused, as it may: {refused}"
+        _refused_cleanly(finding, subject, case)
     return finding
+
+
+def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
+    """After a refused rewind the decoder goes on as if none had been asked for."""
+    tokens = tokens_for(case)
+    logits = []
+    for asks in (True, False):
+        decoder, rows, used = open_decoder(subject, case), [], 0
+        for step in case.schedule.steps:
+            if isinstance(step, Feed):
+                rows.append(decoder.feed(tokens[:, used : used + step.n]).clone())
+                used += step.n
+            elif asks and isinstance(step, Rewind):
+                with suppress(Exception):
+                    decoder.rewind(step.length)  # type: ignore[attr-defined]  # optional member
+                    return  # refused at first, granted now: not a state to compare
+            if rows and used >= case.max_context:
+                break
+        logits.append(torch.cat(rows, 1))
+    if not logits[0].equal(logits[1]):
+        finding.fail("a refused rewind changed later answers")
 
 
 def purity(subject: Subject, case: Case) -> Finding:
     """Inputs are not modified; two equal runs give equal bits; rows of a batch do not mix."""
     claim(subject, case)
+    require_plain(case)
     finding = Finding("purity")
     if kind_of(type(subject)) != "attention":
         _pure_decoder(finding, subject, case)
@@ -86,12 +123,24 @@ def _pure_decoder(finding: Finding, subject: Subject, case: Case) -> None:
     second = run_decoder(open_decoder(subject, case), kept.clone(), case.schedule).logits
     if not first.equal(second):
         finding.fail("two equal runs gave different bits")
-    if case.batch > 1:
+    for row in range(case.batch if case.batch > 1 else 0):
         other = kept.clone()
-        other[1] = (other[1] + 1) % case.vocab
+        other[row] = (other[row] + 1) % case.vocab
         mixed = run_decoder(open_decoder(subject, case), other, case.schedule).logits
-        if _others_moved(mixed, first):
-            finding.fail("other tokens in row 1 changed other rows of the batch")
+        if _others_moved(mixed, first, row):
+            finding.fail(f"other tokens in row {row} changed other rows of the batch")
+    if not _beside_another(subject, case, kept).equal(first):
+        finding.fail("a second decoder, open at the same time, changed the answers of the first")
+
+
+def _beside_another(subject: Subject, case: Case, tokens: Tensor) -> Tensor:
+    """Logits of a run with another decoder fed other tokens between its steps."""
+    mine, other = open_decoder(subject, case), open_decoder(subject, case)
+    rows = []
+    for a, b in case.schedule.spans():
+        rows.append(mine.feed(tokens[:, a:b]).clone())
+        other.feed((tokens[:, a:b] + 1) % case.vocab)
+    return torch.cat(rows, 1)
 
 
 def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
@@ -104,19 +153,48 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
         for name in "qkv":
             if not getattr(x, name).equal(getattr(kept, name)):
                 finding.fail(f"{layer}: {name} was modified in place")
-        second = run_op(open_op(subject, layer, shape), kept, case.schedule)
+        if isinstance(subject, AttentionSubject):
+            _pure_attention(finding, subject, layer, kept)
+        second = run_op(_spoiling(open_op(subject, layer, shape)), kept, case.schedule)
         if not first.equal(second):
-            finding.fail(f"{layer}: two equal runs gave different bits")
-        if case.batch > 1:
+            finding.fail(
+                f"{layer}: two equal runs gave different bits, or what was handed over is kept"
+            )
+        for row in range(case.batch if case.batch > 1 else 0):
             other = kept.clone()
             for t in other.span(0, n):
-                t[1] += 1
+                t[row] += 1
             mixed = run_op(open_op(subject, layer, shape), other, case.schedule)
-            if _others_moved(mixed, first):
-                finding.fail(f"{layer}: other inputs in row 1 changed other rows of the batch")
+            if _others_moved(mixed, first, row):
+                finding.fail(f"{layer}: other inputs in row {row} changed other rows of the batch")
 
 
-def _others_moved(mixed: Tensor, first: Tensor) -> bool:
-    """True if any batch row but row 1 moved, beyond rounding."""
-    rows = torch.arange(len(first)) != 1
+def _pure_attention(
+    finding: Finding, subject: AttentionSubject, layer: Layer, kept: Inputs
+) -> None:
+    mine = kept.clone()
+    subject.attend(mine.q, mine.k, mine.v, layer)
+    for name in "qkv":
+        if not getattr(mine, name).equal(getattr(kept, name)):
+            finding.fail(f"{layer}: {name} was modified in place")
+
+
+def _spoiling(op: Op) -> Op:
+    """The operation, with what it was handed overwritten behind its back after every step."""
+
+    def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if isinstance(op, StatelessOp):
+            return op(q, k, v)  # the harness keeps those itself
+        k, v = k.clone(), v.clone()
+        out = op(q, k, v)
+        k.fill_(torch.nan)
+        v.fill_(torch.nan)
+        return out
+
+    return step
+
+
+def _others_moved(mixed: Tensor, first: Tensor, row: int) -> bool:
+    """True if any batch row but `row` moved, beyond rounding."""
+    rows = torch.arange(len(first)) != row
     return bool(tolerance.moved(mixed[rows], first[rows]).any())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from harness import plan
 from harness.checks import run_check
 from harness.contract import Subject
-from harness.defects import caches, decoders, operations
+from harness.defects import caches, decoders, operations, review
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
 from harness.findings import Status
 
@@ -56,9 +56,10 @@ def _decoder(patch: type[decoders.PatchedDecoder], *models: str) -> Defect:
     return Defect(name, subject, _doc(patch), models or ("mistral",))
 
 
-def _operation(patch: type[DenseAttention]) -> Defect:
+def _operation(patch: type[DenseAttention], *models: str) -> Defect:
     name = f"defect.{patch.__name__}"
-    return Defect(name, type(patch.__name__, (patch,), {"name": name}), _doc(patch), ("mistral",))
+    subject = type(patch.__name__, (patch,), {"name": name})
+    return Defect(name, subject, _doc(patch), models or ("mistral",))
 
 
 DEFECTS: tuple[Defect, ...] = (
@@ -116,6 +117,12 @@ DEFECTS: tuple[Defect, ...] = (
             operations.ZerosForMasked,
         )
     ),
+    *(_cache(patch) for patch in review.CACHES),
+    *(_operation(patch) for patch in review.OPERATIONS),
+    _cache(review.SinkAsWide, "llama3-sink8"),
+    _cache(review.KeepsTheCallersTensor, "llama3"),
+    _cache(review.RewindThenChunk, "llama3"),
+    _operation(review.WideWindowsRoundUp, "mistral-w64"),
 )
 
 #: The subjects that the defects patch; these must pass everything.

@@ -7,45 +7,40 @@ to compare.  Rows stand one blank line apart, so that branches that change neigh
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from harness.gate import claims as claims_file
+from harness.gate.claims import Claims
+from harness.gate.drift import (
+    BaselineError,
+    Drift,
+    Key,
+    Ran,
+    environment,
+    read_rows,
+    write_rows,
+)
+from harness.gate.records import INTEGERS, Record
 
-from harness.gate.records import INTEGERS, Record, write_atomically
+__all__ = [
+    "BaselineError",
+    "Baselines",
+    "Comparison",
+    "Drift",
+    "Update",
+    "integers_of",
+    "key_of",
+    "read",
+    "write",
+]
 
 KEY = ("subject", "case", "check", "device", "dtype", "threads", "versions")
 #: first_bad is gated for known failures alone: of any other record it is no integer to keep.
 VALUES = (*INTEGERS, "first_bad")
 
-Key = tuple[str, ...]
 Values = dict[str, int]
-
-
-class BaselineError(Exception):
-    """A baseline file cannot be read; the message names file, line and column."""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """An integer that is not what the baseline says.  None: there is no such integer."""
-
-    subject: str
-    case: str
-    check: str
-    integer: str
-    baseline: int | None
-    now: int | None
-
-    def __str__(self) -> str:
-        change = ""
-        if self.baseline is not None and self.now is not None:
-            change = f" ({self.now - self.baseline:+d})"
-        was, now = ("none" if v is None else str(v) for v in (self.baseline, self.now))
-        return f"{self.subject} {self.check} {self.case}: {self.integer} {was} -> {now}{change}"
 
 
 @dataclass
@@ -58,19 +53,29 @@ class Comparison:
 
 @dataclass
 class Update:
-    """What an update did, in rows; refused: records whose run does not vouch for its integers."""
+    """What an update did, in rows.
+
+    claims: rows of the file of claims that changed.  refused: records whose run does not vouch
+    for its integers.
+    """
 
     added: int = 0
     changed: int = 0
     dropped: int = 0
+    claims: int = 0
     refused: list[Record] = field(default_factory=list)
 
 
 class Baselines:
-    """The rows of every scheme, by scheme and key."""
+    """The rows of every scheme, by scheme and key, and what was claimed."""
 
-    def __init__(self, schemes: Mapping[str, Mapping[Key, Values]] | None = None) -> None:
+    def __init__(
+        self,
+        schemes: Mapping[str, Mapping[Key, Values]] | None = None,
+        claims: Claims | None = None,
+    ) -> None:
         self.schemes = {name: dict(rows) for name, rows in (schemes or {}).items()}
+        self.claims = claims or Claims()
 
     def of(self, record: Record) -> Values | None:
         """The integers that the baselines hold for a record; None where no row fits."""
@@ -79,7 +84,8 @@ class Baselines:
     def compare(self, records: Iterable[Record], *, whole: bool = False) -> Comparison:
         """Compare every record that ran with its row.
 
-        whole: every case was to run, so that a row without a record has vanished, and drifts too.
+        whole: every case was to run, so that a row without a record has vanished, and drifts too,
+        and so does a count of claims.
         """
         records = list(records)
         out = Comparison()
@@ -95,13 +101,14 @@ class Baselines:
                 out.drift += _differences(record, row, now)
         if whole:
             out.drift += self._vanished(records)
+            out.drift += self.claims.compare(records)
         return out
 
     def update(self, records: Iterable[Record], *, whole: bool = False) -> Update:
         """Take over what drifted or is new; every other row stays as it is.
 
         A row whose record failed or broke is kept and the record refused.  whole: rows of cases
-        that are no longer collected are dropped.
+        that are no longer collected are dropped, and the claims taken over.
         """
         records = list(records)
         out = Update()
@@ -120,44 +127,44 @@ class Baselines:
                 out.dropped += 1
         if whole:
             out.dropped += self._drop(records)
+            out.claims = self.claims.update(records)
         return out
 
     def _vanished(self, records: list[Record]) -> list[Drift]:
-        """Rows of this machine and these versions, of subjects that ran, without a record."""
+        """Rows that must have a record, and have none."""
         there = {key_of(r)[:3] for r in records}
-        here = {(r.subject, _environment(key_of(r))) for r in records if r.case}
+        ran = Ran(records)
         return [
-            Drift(key[0], key[1], key[2], name, value, None)
+            Drift(key[0], key[1], key[2], name, value, None, vanished=True)
             for rows in self.schemes.values()
             for key, row in rows.items()
-            if (key[0], _environment(key)) in here and key[:3] not in there
+            if key[:3] not in there and ran.expected(key[0], _environment(key))
             for name, value in row.items()
         ]
 
     def _drop(self, records: list[Record]) -> int:
-        """Drop the rows, of any versions, of cases that this kind of device no longer collects."""
+        """Drop the rows of cases that are no longer collected.
+
+        Of a subject that ran on this kind of device those of any versions; of one that is gone
+        those that count as vanished here.
+        """
         there = {key_of(r)[:3] for r in records}
-        ran = {(r.subject, r.device) for r in records if r.case}
+        on = {(r.subject, r.device) for r in records if r.case}
+        ran = Ran(records)
         dropped = 0
         for rows in self.schemes.values():
-            for key in [k for k in rows if (k[0], k[3]) in ran and k[:3] not in there]:
-                del rows[key]
-                dropped += 1
+            for key in [k for k in rows if k[:3] not in there]:
+                if (key[0], key[3]) in on or ran.expected(key[0], _environment(key)):
+                    del rows[key]
+                    dropped += 1
         return dropped
 
 
 def key_of(record: Record) -> Key:
     """The key of a record's row."""
-    versions = " ".join(f"{k}={_public(v)}" for k, v in sorted(record.versions.items()))
-    return (
-        record.subject,
-        record.case,
-        record.check,
-        record.device,
-        record.dtype,
-        str(record.threads),
-        versions,
-    )
+    device, threads, versions = environment(record)
+    what = (record.subject, record.case, record.check)
+    return (*what, device, record.dtype, threads, versions)
 
 
 def integers_of(record: Record) -> Values:
@@ -167,26 +174,18 @@ def integers_of(record: Record) -> Values:
 
 
 def read(folder: Path) -> Baselines:
-    """The baselines of every ``<scheme>.csv`` in `folder`.  Raises BaselineError."""
-    return Baselines({path.stem: _read_file(path) for path in sorted(folder.glob("*.csv"))})
+    """Every ``<scheme>.csv`` in `folder`, and the claims.  Raises BaselineError."""
+    paths = [path for path in sorted(folder.glob("*.csv")) if path.name != claims_file.FILE]
+    schemes = {path.stem: dict(read_rows(path, KEY, VALUES)) for path in paths}
+    return Baselines(schemes, claims_file.read(folder))
 
 
 def write(baselines: Baselines, folder: Path) -> list[Path]:
-    """Write the schemes whose text changes, remove those without rows; the paths touched."""
+    """Write the files whose text changes, remove those without rows; the paths touched."""
     folder.mkdir(parents=True, exist_ok=True)
-    touched = []
-    for scheme, rows in baselines.schemes.items():
-        path = folder / f"{scheme}.csv"
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        text = _to_text(rows) if rows else ""
-        if text == before:
-            continue
-        touched.append(path)
-        if text:
-            write_atomically(path, text)
-        else:
-            path.unlink()
-    return touched
+    paths = {folder / f"{scheme}.csv": rows for scheme, rows in baselines.schemes.items()}
+    touched = [path for path, rows in paths.items() if write_rows(path, KEY, VALUES, rows)]
+    return touched + claims_file.write(baselines.claims, folder)
 
 
 def _differences(record: Record, row: Values, now: Values) -> list[Drift]:
@@ -198,51 +197,5 @@ def _differences(record: Record, row: Values, now: Values) -> list[Drift]:
 
 
 def _environment(key: Key) -> Key:
-    """Device kind, threads and versions of a key."""
+    """Device kind, threads and versions of a row's key, as `environment` has them of a record."""
     return (key[3], *key[5:])
-
-
-def _public(version: str) -> str:
-    """A version without its local part: 2.13.0+cpu and 2.13.0 are one, device kind is a column."""
-    try:
-        return Version(version).public
-    except InvalidVersion:
-        return version
-
-
-def _to_text(rows: Mapping[Key, Values]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(KEY + VALUES)
-    for key in sorted(rows):
-        out.write("\n")
-        writer.writerow([*key, *(rows[key].get(name, "") for name in VALUES)])
-    return out.getvalue()
-
-
-def _read_file(path: Path) -> dict[Key, Values]:
-    lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-    if tuple(next(lines, ())) != KEY + VALUES:
-        raise BaselineError(f"{path.name}: the header must read {','.join(KEY + VALUES)}")
-    rows: dict[Key, Values] = {}
-    for line in lines:
-        if not line:
-            continue
-        where = f"{path.name}, line {lines.line_num}"
-        if len(line) != len(KEY) + len(VALUES):
-            raise BaselineError(f"{where}: {len(line)} columns, not {len(KEY) + len(VALUES)}")
-        key = tuple(line[: len(KEY)])
-        if key in rows:
-            raise BaselineError(f"{where}: a second row of {' '.join(key[:3])}")
-        rows[key] = _values(where, line[len(KEY) :])
-    return rows
-
-
-def _values(where: str, cells: list[str]) -> Values:
-    out = {}
-    for name, cell in zip(VALUES, cells, strict=True):
-        if cell and not cell.isdecimal():
-            raise BaselineError(f"{where}: {name} must be an integer >= 0, got {cell!r}")
-        if cell:
-            out[name] = int(cell)
-    return out

@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from harness.gate import json_types
 from harness.gate.records import Collected, Record, write_atomically
 
 
@@ -35,6 +37,9 @@ class RunInfo:
     exit_status: int | None = None
     outside: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
+
+
+_Kind = TypeVar("_Kind", Collected, RunInfo)
 
 
 class Folder:
@@ -70,11 +75,14 @@ class Folder:
 
     def read_collected(self) -> list[Collected]:
         """What was to run; raises RecordsError where that cannot be read."""
-        return [Collected(**item) for item in self._json(self.collected)]
+        items = self._json(self.collected)
+        if not isinstance(items, list):
+            raise RecordsError(f"{self.collected}: must be a list of items")
+        return [_made(Collected, item, self.collected) for item in items]
 
     def read_run(self) -> RunInfo:
         """What kind of run it was; raises RecordsError where that cannot be read."""
-        return RunInfo(**self._json(self.run))
+        return _made(RunInfo, self._json(self.run), self.run)
 
     def read_records(self) -> list[Record]:
         """Every record, in the order of arrival.  A torn last line is the crash's, and dropped.
@@ -83,7 +91,7 @@ class Folder:
         """
         if not self.records.exists():
             raise RecordsError(f"no records at {self.records}; `harness run` makes them")
-        lines = self.records.read_text(encoding="utf-8").split("\n")
+        lines = self._text(self.records).split("\n")
         out = []
         for number, line in enumerate(lines, start=1):
             if not line:
@@ -120,9 +128,28 @@ class Folder:
         (self.inflight / f"{worker}.json").unlink(missing_ok=True)
 
     def _json(self, path: Path) -> Any:
+        if not path.exists():
+            raise RecordsError(f"no {path.name} in {self.path}; `harness run` makes it")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RecordsError(f"no {path.name} in {self.path}; `harness run` makes it") from error
-        except ValueError as error:
+            return json.loads(self._text(path))
+        except (ValueError, RecursionError) as error:
             raise RecordsError(f"{path} is not JSON: {error}") from error
+
+    def _text(self, path: Path) -> str:
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise RecordsError(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise RecordsError(f"{path} is not UTF-8: {error.reason}") from error
+
+
+def _made(kind: type[_Kind], data: Any, path: Path) -> _Kind:
+    """The object of `kind` that JSON data holds.  Raises RecordsError."""
+    types = {f.name: str(f.type) for f in fields(kind)}
+    if not isinstance(data, dict) or not set(data) <= set(types):
+        raise RecordsError(f"{path}: {reprlib.repr(data)} is no {kind.__name__}")
+    try:
+        return kind(**{name: json_types.read(types[name], name, data[name]) for name in data})
+    except (TypeError, ValueError) as error:  # a field that is missing, or of the wrong type
+        raise RecordsError(f"{path}: {error}") from error

@@ -16,6 +16,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from harness.check_names import NAMES
 from harness.gate.records import Record
 
 #: An exhausted machine is never a known failure, whatever an entry says.
@@ -145,7 +146,9 @@ def load_file(path: Path) -> list[KnownFailure]:
     """The entries of one file, whose stem is the subject.  Raises KnownFailuresError."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise KnownFailuresError(f"{path.name} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KnownFailuresError(f"{path.name}: {error}") from error
     if set(data) - {"failure"} or not isinstance(data.get("failure", []), list):
         raise KnownFailuresError(f"{path.name}: only [[failure]] entries are allowed")
@@ -180,7 +183,7 @@ def _entry(path: Path, number: int, raw: Any) -> KnownFailure:
         subject=path.stem,
         id=_text(where, "id", raw["id"]),
         cases=_texts(where, "cases", raw["cases"]),
-        checks=_texts(where, "checks", raw["checks"]),
+        checks=_checks(where, raw["checks"]),
         reason=_text(where, "reason", raw["reason"]),
         link=_link(where, raw["link"]),
         versions=_versions(where, raw["versions"]),
@@ -200,6 +203,16 @@ def _texts(where: str, name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise KnownFailuresError(f"{where}: {name} must be a list of texts, got {value!r}")
     return tuple(_text(where, name, item) for item in value)
+
+
+def _checks(where: str, value: object) -> tuple[str, ...]:
+    names = _texts(where, "checks", value)
+    for name in names:
+        if name not in NAMES:
+            raise KnownFailuresError(
+                f"{where}: checks: no check is named {name!r}; allowed: {', '.join(NAMES)}"
+            )
+    return names
 
 
 def _link(where: str, value: object) -> str:

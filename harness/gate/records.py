@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.gate import json_types
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -83,17 +85,16 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str) -> Record:
-        """The record of one line.  Raises ValueError for a line that is not a record."""
-        data = json.loads(line)
-        known = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or not set(data) <= known:
-            raise ValueError("not a record")
-        for name in ("figure", "bound", "margin", "seconds"):
-            if data.get(name) is not None:
-                data[name] = float(data[name])
-        data["errors"] = [float(e) for e in data.get("errors", ())]
+        """The record of one line.  Raises ValueError, naming the field, for what is not one."""
         try:
-            return cls(**data)
+            data = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("nested too deep") from error
+        known = {f.name: str(f.type) for f in fields(cls)}
+        if not isinstance(data, dict) or not set(data) <= set(known):
+            raise ValueError("not a record")
+        try:
+            return cls(**{name: json_types.read(known[name], name, data[name]) for name in data})
         except TypeError as error:
             raise ValueError(str(error)) from error
 
@@ -170,7 +171,7 @@ def missing(run: str, item: Collected) -> Record:
         model=model,
         schedule=schedule,
         dtype=dtype,
-        batch=int(batch[1:]) if batch[1:].isdigit() else None,
+        batch=int(batch[1:]) if batch[1:].isdecimal() else None,
         case=item.case,
         message="collected, but no record came back",
         reproduce=item.reproduce,

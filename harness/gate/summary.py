@@ -32,8 +32,9 @@ def to_markdown(frame: pd.DataFrame, verdict: Verdict) -> str:
 
 def _head(verdict: Verdict) -> str:
     counts = ", ".join(f"{n} {status}" for status, n in sorted(verdict.counts.items()))
-    title = "Red" if verdict.red else "Green"
-    lines = [f"# Attention conformance: {title}", "", f"{counts}."]
+    lines = [f"# Attention conformance: {verdict.colour}", "", f"{counts}."]
+    if not verdict.whole:
+        lines += ["", "The run was not whole: this says nothing of the checks that it left out."]
     lines += ["", *(f"- {reason}" for reason in verdict.reasons)] if verdict.red else []
     if verdict.no_baseline:
         lines += [

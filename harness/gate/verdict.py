@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from harness.findings import RED, Status
 from harness.gate import baselines as baseline_files
 from harness.gate import known as known_files
-from harness.gate.baselines import Baselines, Drift
+from harness.gate.baselines import Baselines
+from harness.gate.drift import CLAIMS, Drift
 from harness.gate.folder import Folder, RunInfo
 from harness.gate.known import KnownFailure
 from harness.gate.recorder import died_in_flight
@@ -41,8 +42,9 @@ class Verdict:
 
     reasons: why it is red, none if it is green.  counts: records by status.  broken: the records
     that make it red, the first of each subject and check in front.  no_baseline: records whose
-    integers no row fits.  known: (entry, records that it explains).  outside: failures of tests
-    that are no conformance checks.
+    integers no row fits.  no_claims: subjects whose claims no row counts.  known:
+    (entry, records that it explains).
+    outside: failures of tests that are no conformance checks.
     """
 
     reasons: list[str] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Verdict:
     not_installed: dict[str, str] = field(default_factory=dict)
     outside: list[str] = field(default_factory=list)
     no_baseline: int = 0
+    no_claims: list[str] = field(default_factory=list)
     whole: bool = False
 
     @property
@@ -71,7 +74,17 @@ class Verdict:
         """One line: the colour, and the first thing to know."""
         if self.red:
             return f"Red: {'; '.join(self.reasons)}"
-        return f"Green: {self.counts.get(Status.PASS, 0)} checks hold"
+        holds = f"{self.counts.get(Status.PASS, 0)} checks hold"
+        if not self.whole:
+            return f"Green for a part: {holds} of a run that was not whole"
+        return f"Green: {holds}"
+
+    @property
+    def colour(self) -> str:
+        """The verdict in a word or three, for a title."""
+        if self.red:
+            return "Red"
+        return "Green" if self.whole else "Green for a part"
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain data."""
@@ -111,11 +124,15 @@ def judge(
     known: Sequence[KnownFailure],
     run: RunInfo,
     required: Iterable[str] = (),
+    *,
+    need_whole: bool = False,
+    strays: Sequence[str] = (),
 ) -> Verdict:
     """The verdict over a frame of completed records.
 
     run: whether everything was collected, how pytest ended, what failed outside the matrix.
-    required: subjects that must be installed.
+    required: subjects that must be installed.  need_whole: red for a run of a part.  strays: what
+    `strays` found.
     """
     records = from_frame(frame)
     comparison = baselines.compare(records, whole=run.whole)
@@ -129,14 +146,39 @@ def judge(
         not_installed={r.subject: r.message for r in records if r.status == Status.NOT_INSTALLED},
         outside=list(run.outside),
         no_baseline=len(comparison.unknown),
+        no_claims=baselines.claims.unknown(records) if run.whole else [],
         whole=run.whole,
     )
-    out.reasons = [*_reasons(out), *_run_reasons(out, run), *_required(records, required)]
+    out.reasons = [*_reasons(out), *_run_reasons(out, run), *_required(records, required), *strays]
+    if need_whole and not run.whole:
+        out.reasons.append("the run was not whole")
     return out
 
 
+def strays(folder: Folder) -> list[str]:
+    """What shows that records are not of the run that the folder says; none if all are.
+
+    Raises RecordsError.
+    """
+    records, run = folder.read_records(), folder.read_run().run
+    records += died_in_flight(folder, records)
+    items = {(item.item, item.subject, item.check) for item in folder.read_collected()}
+    others = sum(record.run != run for record in records)
+    uncalled = sum((r.item, r.subject, r.check) not in items for r in records)
+    counted = (
+        (others, "record is of another run", "records are of another run"),
+        (uncalled, "record is of no collected item", "records are of no collected item"),
+    )
+    return [f"{n} {one if n == 1 else many}" for n, one, many in counted if n]
+
+
 def read(
-    results: Path, baselines: Path, known: Path, required: Iterable[str] = ()
+    results: Path,
+    baselines: Path,
+    known: Path,
+    required: Iterable[str] = (),
+    *,
+    need_whole: bool = False,
 ) -> tuple[pd.DataFrame, Verdict]:
     """The completed frame and the verdict of a folder of results.
 
@@ -150,6 +192,8 @@ def read(
         known_files.load(known),
         folder.read_run(),
         required,
+        need_whole=need_whole,
+        strays=strays(folder),
     )
     return frame, verdict
 
@@ -171,12 +215,14 @@ def _leaders_first(broken: list[Record]) -> list[Record]:
 
 
 def _reasons(verdict: Verdict) -> list[str]:
+    claims = sum(drift.integer == CLAIMS for drift in verdict.drift)
     counted = (
         (verdict.counts.get(Status.FAIL, 0), "check fails", "checks fail"),
         (verdict.counts.get(Status.ERROR, 0), "check broke", "checks broke"),
         (verdict.counts.get(Status.MISSING, 0), "record is missing", "records are missing"),
         (verdict.counts.get(Status.FIXED, 0), "known failure passes", "known failures pass"),
-        (len(verdict.drift), "integer drifted", "integers drifted"),
+        (len(verdict.drift) - claims, "integer drifted", "integers drifted"),
+        (claims, "claim drifted", "claims drifted"),
         (len(verdict.stale), "known failure is stale", "known failures are stale"),
         (len(verdict.outside), "other test failed", "other tests failed"),
     )
@@ -192,6 +238,8 @@ def _run_reasons(verdict: Verdict, run: RunInfo) -> list[str]:
         return ["the run did not end by itself"]
     if run.exit_status in _PYTEST_ENDINGS:
         return [f"pytest {_PYTEST_ENDINGS[run.exit_status]}"]
+    if run.exit_status not in {0, 1}:
+        return [f"pytest ended with status {run.exit_status}"]
     if run.exit_status == 1 and not verdict.broken and not verdict.outside:
         return ["pytest failed, and no record says why"]
     return []

@@ -113,9 +113,11 @@ class Static:
     def _layout(self, case: Case) -> StaticLayout:
         # Room for the padding of a last chunk that starts just before the end of the context.
         longest = max(self.input_lens(case))
+        # Beside the sinks there is one slot at least, however short the context.
+        context = max(case.max_context, case.model.sink + 1)
         return StaticLayout(
             case.model,
-            model_cache_lens(case.model, case.max_context + longest, longest),
+            model_cache_lens(case.model, context + longest, longest),
             batch=case.batch,
             dtype=getattr(torch, case.dtype),
             style=self.style,

@@ -152,6 +152,22 @@ class WrongScheme(Mine):
     schemes = frozenset({"unform"})
 
 
+class Nowhere(Mine):
+    name = "nowhere"
+
+    @staticmethod
+    def covers(check, case):
+        return False
+
+
+class Uncovered(Mine):
+    name = "uncovered"
+
+    @staticmethod
+    def covers(check, case):
+        raise LookupError("no table of cases")
+
+
 class NeedsArguments(Mine):
     def __init__(self, size):
         self.size = size

@@ -7,6 +7,8 @@ from gate_data import record
 
 from harness.gate.baselines import BaselineError, Baselines, read, write
 
+ABSENT = record(subject="theirs", status="not-installed", case="", check="load", device="")
+
 
 def cases(*names):
     return [f"mistral/{name}/float32/b1" for name in names]
@@ -116,7 +118,36 @@ def test_rows_of_cases_that_are_gone_drop_with_a_whole_run_only(tmp_path):
 def test_rows_of_subjects_and_devices_that_did_not_run_stay(tmp_path):
     gpu = record(device="cuda", cache_bytes=1, case=cases("chunk-9")[0])
     stored(tmp_path, [gpu, record(subject="theirs", cache_bytes=2)])
-    assert stored(tmp_path, [record(cache_bytes=3)], whole=True).dropped == 0
+    assert stored(tmp_path, [record(cache_bytes=3), ABSENT], whole=True).dropped == 0
+
+
+def test_every_row_of_a_subject_without_any_record_drifts_in_a_whole_run_only(tmp_path):
+    a, b = cases("chunk-4", "chunk-5")
+    stored(tmp_path, [*run_of({a: 1, b: 2}, subject="theirs"), record(cache_bytes=3)])
+    rows, ours = read(tmp_path), record(cache_bytes=3)
+    assert rows.compare([ours]).drift == []
+    drift = rows.compare([ours], whole=True).drift
+    assert [(d.subject, d.case, d.now) for d in drift] == [("theirs", a, None), ("theirs", b, None)]
+    assert str(drift[0]).endswith("cache_bytes 1 -> none (vanished)")
+    assert rows.compare([ours, ABSENT], whole=True).drift == []
+    assert stored(tmp_path, [ours], whole=True).dropped == 2
+    assert read(tmp_path).compare([ours], whole=True).drift == []
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [{"device": "cuda"}, {"threads": 2}, {"versions": {"torch": "2.14.0"}}]
+)
+def test_a_subject_that_is_gone_has_not_vanished_elsewhere(tmp_path, elsewhere):
+    stored(tmp_path, [record(subject="theirs", cache_bytes=2)])
+    assert read(tmp_path).compare([record(**elsewhere)], whole=True).drift == []
+
+
+def test_a_subject_that_is_gone_vanished_unless_its_package_ran_at_another_version(tmp_path):
+    gone = {"torch": "2.13.0", "theirs": "1.0"}
+    stored(tmp_path, [record(subject="theirs", cache_bytes=2, versions=gone)])
+    sibling = record(subject="sibling", versions=gone | {"theirs": "1.1"})
+    assert len(read(tmp_path).compare([record()], whole=True).drift) == 1
+    assert read(tmp_path).compare([record(), sibling], whole=True).drift == []
 
 
 def test_a_record_that_is_missing_drops_no_row(tmp_path):
@@ -154,6 +185,9 @@ def test_branches_that_change_neighbouring_rows_merge(tmp_path):
     [
         ("1024", "1024.5", "cache_bytes must be an integer"),
         ("1024", "-1", "cache_bytes must be an integer"),
+        ("1024", "²", "cache_bytes must be an integer"),
+        ("1024", "1" * 5000, "cache_bytes must be an integer"),
+        ("1024", '"' + "x" * 200_000, "line 3: field larger"),
         ("subject,", "name,", "header"),
         ("\n\n", "\n<<<<<<< ours\n", "1 columns"),
     ],
@@ -165,6 +199,21 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, old, new, e
     with pytest.raises(BaselineError, match=expected) as caught:
         read(tmp_path)
     assert "uniform.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["uniform.csv", "claims.csv"])
+def test_a_file_that_is_no_text_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(BaselineError, match=f"{name} is not UTF-8"):
+        read(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(BaselineError, match=f"{name} cannot be read"):
+        read(tmp_path)
+    (tmp_path / name).rmdir()
+    (tmp_path / name).touch()
+    with pytest.raises(BaselineError, match=f"{name}: the header must read subject"):
+        read(tmp_path)
 
 
 def test_a_second_row_of_one_key_is_refused(tmp_path):
@@ -180,7 +229,7 @@ def test_a_scheme_without_rows_has_no_file(tmp_path):
     a, b = cases("chunk-4", "chunk-5")
     stored(tmp_path, [record(case=a, cache_bytes=1, scheme="sink")])
     stored(tmp_path, [record(case=b, cache_bytes=2)], whole=True)
-    assert [path.name for path in tmp_path.glob("*.csv")] == ["uniform.csv"]
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == ["claims.csv", "uniform.csv"]
 
 
 def test_no_folder_is_no_baseline(tmp_path):

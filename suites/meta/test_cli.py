@@ -126,6 +126,13 @@ def test_a_file_that_cannot_be_loaded_is_misuse(harness, tmp_path, text, expecte
         (["bad.py:Mine", "--case", "mistral"], "case must read model/schedule/dtype/bN"),
         (["bad.py:Mine", "--check", "speed"], "--check must be one of visibility"),
         (["bad.py:Mine", "--json", "no/such/folder.json"], "--json: no such folder"),
+        (["bad.py:Mine", "--json", "."], "--json: must be a file, got the folder '.'"),
+        (["bad.py:Mine", "--json", ""], "--json: must be a file, got the folder"),
+        (["bad.py:Mine", "--json", "bad.py/x"], "--json: no such folder"),
+        (["bad.py:Mine", "--json", "/proc/x"], "--json: /proc/x cannot be written"),
+        (["bad.py:Mine", "--timeout", "inf"], "--timeout must be a number of seconds from 0.1"),
+        (["bad.py:Mine", "--timeout", "nan"], "--timeout must be a number of seconds from 0.1"),
+        (["bad.py:Mine", "--timeout", "0"], "--timeout must be a number of seconds from 0.1"),
         (["bad.py:Refuses", *ONE, "--check", "values"], "refuses claims none of these cases"),
     ],
 )
@@ -147,8 +154,17 @@ def test_the_list_names_subjects_models_and_schedules(harness):
         assert name in out
 
 
+def test_a_place_for_json_is_tried_before_and_left_as_it_was(harness, tmp_path):
+    (tmp_path / "old.json").write_text("{}")
+    for name in ("old.json", "new.json"):
+        assert harness("check", "bad.py:Missing", "--json", name)[0] == 2
+    assert (tmp_path / "old.json").read_text() == "{}"
+    assert not (tmp_path / "new.json").exists()
+
+
 def results(tmp_path, *records, run=None):
-    """A folder of results as a run leaves it."""
+    """A folder of results as a run leaves it, in a checkout."""
+    checkout(tmp_path)
     folder = Folder(tmp_path / "reports" / "latest")
     folder.clear()
     for made in records:
@@ -156,6 +172,68 @@ def results(tmp_path, *records, run=None):
     folder.write_collected([Collected(r.item, r.subject, r.check) for r in records])
     folder.write_run(run or RunInfo("r1", exit_status=0))
     return folder.path
+
+
+def checkout(tmp_path):
+    """The folders that every checkout has."""
+    (tmp_path / "reports" / "baselines").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "suites" / "known_failures").mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize("command", ["gate", "report", "run"])
+@pytest.mark.parametrize("option", ["--baselines", "--known"])
+def test_a_folder_that_is_not_there_is_misuse(harness, tmp_path, command, option):
+    results(tmp_path, record())
+    (tmp_path / "suites" / "test_suite.py").touch()
+    status, _, err = harness(command, option, "nonexist")
+    assert status == 2
+    assert f"{option}: no such folder: nonexist" in one_line(err)
+
+
+def test_a_part_is_green_for_a_part_and_red_where_the_whole_is_asked_for(harness, tmp_path):
+    results(tmp_path, record())
+    status, out, _ = harness("gate")
+    assert (status, "Green for a part: 1 checks hold" in out) == (0, True)
+    status, out, _ = harness("gate", "--whole")
+    assert (status, "Red: the run was not whole" in out) == (1, True)
+    results(tmp_path, record(), run=RunInfo("r1", whole=True, exit_status=0))
+    assert harness("gate", "--whole")[0] == 0
+
+
+def test_records_of_another_run_are_red_and_no_baseline(harness, tmp_path):
+    results(tmp_path, record(run="r0", cache_bytes=1))
+    status, out, _ = harness("gate")
+    assert (status, "Red: 1 record is of another run" in out) == (1, True)
+    status, _, err = harness("baseline", "update")
+    assert status == 2
+    assert "1 record is of another run" in one_line(err)
+    assert not list((tmp_path / "reports" / "baselines").iterdir())
+
+
+@pytest.mark.parametrize("command", [["gate"], ["report"], ["baseline", "update"]])
+@pytest.mark.parametrize(
+    "place",
+    ["latest/records.jsonl", "latest/collected.json", "latest/run.json", "baselines/uniform.csv"],
+)
+def test_a_file_that_cannot_be_read_is_misuse(harness, tmp_path, command, place):
+    results(tmp_path, record())
+    path = tmp_path / "reports" / place
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    status, _, err = harness(*command)
+    assert status == 2
+    assert f"{path.name} cannot be read: Is a directory" in one_line(err)
+    path.rmdir()
+    path.write_bytes(b"\xff\xfe")
+    assert f"{path.name} is not UTF-8" in one_line(harness(*command)[2])
+
+
+@pytest.mark.parametrize("name", ["summary.md", "verdict.json", "junit.xml"])
+def test_a_file_that_cannot_be_written_is_misuse(harness, tmp_path, name):
+    (results(tmp_path, record()) / name).mkdir()
+    status, _, err = harness("gate")
+    assert status == 2
+    assert f"{name}: Is a directory" in one_line(err)
 
 
 def test_the_gate_writes_what_ci_reads_and_exits_by_the_verdict(harness, tmp_path):
@@ -192,6 +270,20 @@ def test_drift_is_red_until_the_baseline_is_updated(harness, tmp_path):
     assert harness("gate")[0] == 0
 
 
+def test_a_claim_that_drifts_is_red_until_the_baseline_is_updated(harness, tmp_path):
+    whole = RunInfo("r1", whole=True, exit_status=0)
+    two = [record(), record(check="reset", item="reset")]
+    results(tmp_path, *two, run=whole)
+    assert "2 counts of claims changed" in harness("baseline", "update")[1]
+    two[1].status = "not-claimed"
+    results(tmp_path, *two, run=whole)
+    status, out, _ = harness("gate")
+    assert status == 1
+    assert "drift: ours reset: claims 0 of 1 cases, the baseline 1 (-1)" in out
+    assert harness("baseline", "update")[0] == 0
+    assert harness("gate")[0] == 0
+
+
 def test_an_update_from_a_broken_run_is_refused(harness, tmp_path):
     results(tmp_path, record(cache_bytes=10, status="fail"))
     status, out, _ = harness("baseline", "update")
@@ -200,7 +292,8 @@ def test_an_update_from_a_broken_run_is_refused(harness, tmp_path):
     assert not list((tmp_path / "reports" / "baselines").glob("*.csv"))
 
 
-def test_the_gate_without_records_is_misuse(harness):
+def test_the_gate_without_records_is_misuse(harness, tmp_path):
+    checkout(tmp_path)
     status, _, err = harness("gate")
     assert status == 2
     assert "no records" in one_line(err)
@@ -208,7 +301,6 @@ def test_the_gate_without_records_is_misuse(harness):
 
 def test_the_gate_names_a_wrong_known_failure(harness, tmp_path):
     results(tmp_path, record())
-    (tmp_path / "suites" / "known_failures").mkdir(parents=True)
     path = tmp_path / "suites" / "known_failures" / "ours.toml"
     path.write_text(ENTRY.replace("https", "see https"))
     status, _, err = harness("gate")
@@ -222,8 +314,9 @@ def test_a_run_needs_suites(harness):
     assert "no suites/test_*.py here" in one_line(err)
 
 
-def test_a_run_goes_from_suites_to_verdict_and_report(harness, tmp_path):
-    (tmp_path / "suites").mkdir()
+def suite(tmp_path):
+    """A checkout with one suite."""
+    checkout(tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\nharness_suites = suites\n")
     (tmp_path / "suites" / "test_suite.py").write_text(
         "import pytest\n\n\n"
@@ -231,12 +324,24 @@ def test_a_run_goes_from_suites_to_verdict_and_report(harness, tmp_path):
         "def test_suite(conformance):\n"
         "    conformance()\n"
     )
+
+
+def test_a_run_goes_from_suites_to_verdict_and_report(harness, tmp_path):
+    suite(tmp_path)
     select = "mistral/prefill-w/float32/b1 and (values or visibility)"
     args = ("--subject=bad.py:Mine", "-k", select, "-n0")
     status, out, _ = harness("run", *args)
     assert status == 0
-    assert "Green: 2 checks hold" in out
+    assert "Green for a part: 2 checks hold of a run that was not whole" in out
     assert (tmp_path / "reports" / "latest" / "index.html").is_file()
     status, _, err = harness("run", "--subject=bad.py:Mine", "-k", "nothing", "-n0")
     assert (status, "selected nothing" in err) == (2, True)
     assert harness("run", "--subject=bad.py:Narrow", *args[1:])[0] == 1
+
+
+def test_a_run_of_everything_must_be_whole(harness, tmp_path, monkeypatch):
+    suite(tmp_path)
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"--subject=bad.py:Mine -n0 -k 'values and {ONE[1]}'")
+    status, out, _ = harness("run")
+    assert status == 1
+    assert "Red: the run was not whole" in out

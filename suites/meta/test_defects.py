@@ -41,6 +41,19 @@ MUST_CATCH = {
     "defect.AcceptsAnything": {"refusal"},
     "defect.RefusalLeavesMess": {"refusal"},
     "defect.NotDeterministic": {"purity"},
+    "defect.BigChunkRows": {"values"},
+    "defect.SecondPrompt": {"visibility", "values"},
+    "defect.ChunkBetween": {"visibility", "values"},
+    "defect.RewindThenChunk": {"rewind"},
+    "defect.RefusedRewindForgets": {"rewind"},
+    "defect.SecondReset": {"reset"},
+    "defect.ChecksKeysAlone": {"refusal"},
+    "defect.SharedPool": {"purity"},
+    "defect.KeepsTheCallersTensor": {"purity"},
+    "defect.KeysScaledInPlace": {"purity"},
+    "defect.LaterBatchRows": {"visibility", "values"},
+    "defect.SinkAsWide": {"visibility", "values"},
+    "defect.WideWindowsRoundUp": {"values"},
 }
 
 

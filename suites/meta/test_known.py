@@ -3,6 +3,8 @@
 import pytest
 from gate_data import CASE, ENTRY, entries, record
 
+from harness.check_names import NAMES
+from harness.checks import CHECKS
 from harness.gate.known import KnownFailuresError, judge, load, stale
 
 RAISES = ENTRY + 'raises = "RuntimeError"\n'
@@ -100,6 +102,7 @@ def test_the_entry_that_fits_is_taken_where_two_cover(tmp_path):
         ('torch = "==2.*"', 'torch = "2.13"', "versions.torch must be a PEP 440"),
         ('cases = ["mistral/chunk-*/float32/b1"]', "cases = []", "cases must be a list"),
         ('checks = ["values", "visibility"]', 'checks = "values"', "checks must be a list"),
+        ('"visibility"', '"visibilty"', "no check is named 'visibilty'; allowed: visibility, va"),
         ("[[failure]]", "first_bad = true\n[[failure]]", "only [[failure]]"),
         ("[[failure]]", "[[failure]]\nfirst_bad = true", "first_bad must be an integer"),
         ("[[failure]]", "[[failure]]\nfirst_bad = -1", "first_bad must be an integer"),
@@ -113,6 +116,16 @@ def test_a_wrong_entry_is_named_with_file_and_field(tmp_path, old, new, expected
         entries(tmp_path, ENTRY.replace(old, new, 1))
     assert "ours.toml" in str(caught.value)
     assert expected in str(caught.value)
+
+
+def test_the_names_of_checks_are_those_of_the_checks():
+    assert tuple(CHECKS) == NAMES
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "ours.toml").mkdir()
+    with pytest.raises(KnownFailuresError, match=r"ours\.toml cannot be read"):
+        load(tmp_path)
 
 
 def test_an_id_is_used_once(tmp_path):

@@ -198,6 +198,39 @@ def test_a_subject_that_is_not_installed_is_one_item_and_no_pass(project, monkey
     assert "no check passed" in verdict(project)[1].reasons
 
 
+def test_a_registered_subject_that_plans_nothing_is_an_error(project, monkeypatch):
+    names = {"Nowhere": "plans nothing", "Uncovered": "raised LookupError: no table of cases"}
+    monkeypatch.setattr(registry, "names", lambda: [f"bad.py:{name}" for name in names])
+    project.runpytest_inprocess("suites", "-n0").assert_outcomes(failed=2)
+    records = results(project).read_records()
+    assert [r.status for r in records] == ["error", "error"]
+    for record, told in zip(records, names.values(), strict=True):
+        assert told in record.message
+    assert "2 checks broke" in verdict(project)[1].reasons
+
+
+@pytest.mark.parametrize("name", ["Nowhere", "Uncovered"])
+def test_a_target_that_plans_nothing_is_a_usage_error_in_one_line(project, name):
+    result = run(project, f"bad.py:{name}", "-n0")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --subject: bad.py:{name} *covers() *"])
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--timeout=inf", "--timeout must be up to 86400 s, got inf"),
+        ("--timeout=nan", "--timeout must be up to 86400 s, got nan"),
+        ("--timeout=-1", "--timeout must be up to 86400 s, got -1"),
+        ("--harness-out=bad.py", "--harness-out: *bad.py is not a folder"),
+    ],
+)
+def test_a_bad_option_is_a_usage_error_in_one_line(project, option, expected):
+    result = run(project, "bad.py:Mine", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {expected}"])
+
+
 def register(project, **subjects):
     """Make a distribution in the project's folder that registers these subjects."""
     info = project.path / "theirs-1.0.dist-info"

@@ -1,5 +1,6 @@
 """Records survive their way through JSON lines, frames and crashes exactly."""
 
+import json
 import math
 
 import pytest
@@ -14,6 +15,7 @@ from harness.gate.records import (
     Record,
     finish,
     from_frame,
+    missing,
     start,
     to_frame,
 )
@@ -81,6 +83,79 @@ def test_a_broken_line_within_is_named(tmp_path):
     folder.records.write_text("{}\n" + record().to_json() + "\n", encoding="utf-8")
     with pytest.raises(RecordsError, match="line 1"):
         folder.read_records()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("status", "passed", "status must be one of pass, fail"),
+        ("status", None, "status must be one of"),
+        ("errors", 5, "errors must be a list, got 5"),
+        ("errors", [None], "errors must be a number"),
+        ("figure", [1], r"figure must be a number, got \[1\]"),
+        ("figure", "wide", "figure must be a number, got 'wide'"),
+        ("cache_bytes", "1", "cache_bytes must be an integer, got '1'"),
+        ("cache_bytes", True, "cache_bytes must be an integer"),
+        ("cache_bytes", 2**63, "cache_bytes must be an integer"),
+        ("versions", None, "versions must be a table of texts, got None"),
+        ("versions", {"torch": 2}, "versions must be a text, got 2"),
+        ("item", ["a"], "item must be a text"),
+        ("rows", [[1, 2]], "rows must be a list of"),
+        ("rows", [[1, [2], 3]], "rows must be a list, got 3"),
+        ("colour", "red", "not a record"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named_with_its_line(tmp_path, name, value, expected):
+    data = json.loads(record().to_json()) | {name: value}
+    folder = Folder(tmp_path)
+    folder.records.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    with pytest.raises(RecordsError, match=rf"records\.jsonl, line 1: {expected}"):
+        folder.read_records()
+
+
+def test_half_of_a_surrogate_pair_does_not_come_back():
+    assert Record.from_json(record(message="a\ud800").to_json()).message == "a?"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("collected", "{}", "must be a list of items"),
+        ("collected", "[3]", "3 is no Collected"),
+        ("collected", '[{"item": "a"}]', "missing 2 required"),
+        ("collected", '[{"item": 1, "subject": "a", "check": "b"}]', "item must be a text, got 1"),
+        ("run", "[]", r"\[\] is no RunInfo"),
+        ("run", "null", "None is no RunInfo"),
+        ("run", "{}", "missing 1 required"),
+        ("run", '{"run": "r", "exit_status": "0"}', "exit_status must be an integer"),
+        ("run", '{"run": "r", "whole": 1}', "whole must be true or false"),
+        ("run", '{"run": "r", "outside": "x"}', "outside must be a list"),
+        ("run", "[" * 100_000, "is not JSON"),
+    ],
+)
+def test_a_file_of_the_wrong_shape_is_named(tmp_path, name, text, expected):
+    folder = Folder(tmp_path)
+    getattr(folder, name).write_text(text, encoding="utf-8")
+    with pytest.raises(RecordsError, match=expected) as caught:
+        getattr(folder, f"read_{name}")()
+    assert f"{name}.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["records", "collected", "run"])
+def test_a_file_that_is_no_text_is_named(tmp_path, name):
+    folder = Folder(tmp_path)
+    path = getattr(folder, name)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(RecordsError, match=f"{path.name} is not UTF-8"):
+        getattr(folder, f"read_{name}")()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RecordsError, match=f"{path.name} cannot be read"):
+        getattr(folder, f"read_{name}")()
+
+
+def test_a_batch_that_is_no_number_is_no_batch():
+    assert missing("r1", Collected("a", "ours", "values", case="m/s/float32/b²")).batch is None
 
 
 @pytest.mark.parametrize("read", ["read_records", "read_collected", "read_run"])

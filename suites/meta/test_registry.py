@@ -52,6 +52,7 @@ def installed(name):
         ("x = 1\n\nx / 0\n", r"own.py, line 3: ZeroDivisionError: division by zero"),
         ("import nothing_of_that_name\n", r"own.py, line 1: ModuleNotFoundError"),
         ("import sys\nsys.exit(0)\n", r"own.py, line 2: SystemExit: 0"),
+        ("x = 1\0\n", r"own.py: syntax error: source code string cannot contain null bytes"),
         ("", r"no class Mine; classes there: none"),
         ("class Mime: ...\n", r"no class Mine; did you mean Mime\?"),
         ("Mine = 3\n", r"Mine is a int, not a class"),
@@ -81,6 +82,19 @@ def test_a_class_that_is_no_subject_is_told_what_it_lacks(name, expected):
     with pytest.raises(TargetError, match=expected) as caught:
         load(f"bad.py:{name}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a b", "a\nb", "a/b", "a,b", "a|b", "größe", "x" * 999 + "!"]
+)
+def test_a_name_that_is_no_column_nor_file_is_refused(folder, name):
+    (folder / "own.py").write_text(GOOD.replace('"mine"', repr(name)))
+    with pytest.raises(
+        TargetError, match=r"Mine.name must be of letters, digits and \. _ -"
+    ) as caught:
+        load("own.py:Mine")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from harness.gate.records import Collected, to_frame
 from harness.gate.verdict import complete, judge, read
 
 ENDED = RunInfo("r1", exit_status=0)
+WHOLE = RunInfo("r1", whole=True, exit_status=0)
 OTHER = "mistral/prefill-w/float32/b1"
 
 
-def verdict_of(*records, known=(), baselines=None, run=ENDED, required=()):
-    return judge(to_frame(records), baselines or Baselines(), known, run, required)
+def verdict_of(*records, known=(), baselines=None, run=ENDED, required=(), need_whole=False):
+    rows = baselines or Baselines()
+    return judge(to_frame(records), rows, known, run, required, need_whole=need_whole)
 
 
 def baselines_of(*records):
@@ -31,7 +33,60 @@ def test_passes_known_failures_and_what_is_not_claimed_are_green():
     verdict = verdict_of(*(record(status=s, known="B1" * (s == "known")) for s in statuses))
     assert not verdict.red
     assert verdict.exit_status == 0
+    assert verdict.headline == "Green for a part: 1 checks hold of a run that was not whole"
+
+
+def test_green_without_more_is_of_a_whole_run():
+    verdict = verdict_of(record(), run=WHOLE, need_whole=True)
     assert verdict.headline == "Green: 1 checks hold"
+    assert "# Attention conformance: Green\n" in summary.to_markdown(to_frame([record()]), verdict)
+
+
+def test_a_part_is_red_where_a_whole_run_is_needed():
+    verdict = verdict_of(record(), need_whole=True)
+    assert verdict.headline == "Red: the run was not whole"
+    text = summary.to_markdown(to_frame([record()]), verdict_of(record()))
+    assert text.startswith("# Attention conformance: Green for a part\n")
+    assert "The run was not whole" in text
+
+
+def folder_of(path, *records, run=ENDED, items=None):
+    folder = Folder(path)
+    for made in records:
+        folder.append(made)
+    collected = [Collected(r.item, r.subject, r.check) for r in records]
+    folder.write_collected(collected if items is None else items)
+    folder.write_run(run)
+    return read(path, path, path)[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"run": "r0"}, "1 record is of another run"),
+        ({"item": "b"}, "1 record is of no collected item"),
+        ({"subject": "theirs"}, "1 record is of no collected item"),
+    ],
+)
+def test_a_record_that_is_not_of_the_run_is_red(tmp_path, changes, reason):
+    items = [Collected("a", "ours", "values")]
+    verdict = folder_of(tmp_path, record(item="a"), record(**{"item": "a"} | changes), items=items)
+    assert verdict.reasons == [reason]
+
+
+def test_records_of_the_run_are_no_strays(tmp_path):
+    assert folder_of(tmp_path, record(item="a"), record(item="b")).reasons == []
+
+
+def test_a_claim_that_drifts_is_red_and_told_apart():
+    before = Baselines()
+    assert verdict_of(record(), run=WHOLE).no_claims == ["ours"]
+    before.update([record(), record(case=OTHER)], whole=True)
+    assert verdict_of(record(), baselines=before, run=WHOLE).no_claims == []
+    now = [record(), record(case=OTHER, status="not-claimed")]
+    verdict = verdict_of(*now, baselines=before, run=WHOLE)
+    assert verdict.reasons == ["1 claim drifted"]
+    assert "| 1 of 2 cases | claims | 2 | 1 |" in summary.to_markdown(to_frame(now), verdict)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +119,8 @@ def test_no_baseline_is_not_red_and_is_counted():
 
 def test_stale_known_failures_are_red_in_a_whole_run_only(tmp_path):
     known = entries(tmp_path)
-    whole = RunInfo("r1", whole=True, exit_status=0)
     assert not verdict_of(record(case=OTHER), known=known).red
-    verdict = verdict_of(record(case=OTHER), known=known, run=whole)
+    verdict = verdict_of(record(case=OTHER), known=known, run=WHOLE)
     assert verdict.reasons == ["1 known failure is stale"]
 
 
@@ -76,6 +130,8 @@ def test_stale_known_failures_are_red_in_a_whole_run_only(tmp_path):
         (RunInfo("r1", exit_status=None), "the run did not end by itself"),
         (RunInfo("r1", exit_status=2), "pytest was interrupted"),
         (RunInfo("r1", exit_status=3), "pytest had an internal error"),
+        (RunInfo("r1", exit_status=5), "pytest ended with status 5"),
+        (RunInfo("r1", exit_status=-9), "pytest ended with status -9"),
         (RunInfo("r1", exit_status=1), "pytest failed, and no record says why"),
         (RunInfo("r1", exit_status=1, outside=["t"]), "1 other test failed"),
     ],
