@@ -1,0 +1,71 @@
+"""Check: the exported program gives the eager outputs; its bytes are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.cases import Case
+from harness.checks.common import require_plain
+from harness.checks.reference import reference_for
+from harness.checks.values import judge
+from harness.contract import Decoder, Subject, Unsupported
+from harness.export import liveness
+from harness.export.exportable import Exportable, by_shape
+from harness.findings import Finding
+from harness.runner import Run, claim, open_decoder, run_decoder, tokens_for
+
+LIVE_BYTES = "live_bytes"
+
+
+def export(subject: Subject, case: Case) -> Finding:
+    """Every row of an exported run is within the bound of the eager run of the same graph.
+
+    The graph is the subject's ``exportable(case)``, run by its module (the eager run) and as
+
+    - one program per shape, all on the same state: `torch.export` with static shapes;
+    - one program for all lengths, where the graph offers it;
+    - the subject itself, whose graph it is: for a lowered subject that is the runtime's program.
+
+    Recorded: `live_bytes`, the largest peak of a static program by its graph's liveness; and
+    ``program_bytes(case)`` of a lowered subject, by column, whose graph is not exported again.
+    """
+    claim(subject, case)
+    require_plain(case)
+    make: Callable[[Case], Exportable] | None = getattr(subject, "exportable", None)
+    if make is None:
+        raise Unsupported("offers no graph to export")
+    finding = Finding("export")
+    decoders: list[tuple[str, Decoder]] = []
+    program_bytes = getattr(subject, "program_bytes", None)
+    if program_bytes is None:
+        decoders += _exported(finding, make(case))
+    else:
+        finding.bytes.update(program_bytes(case))
+    what, own = make(case), open_decoder(subject, case)  # exporting has not touched this one
+    tokens = tokens_for(case)
+    eager = _run(what.drive(what.module), tokens, case)
+    reference = reference_for(subject, own, case, eager.tokens)
+    for name, decoder in (("the subject's own run", own), *decoders):
+        got = _run(decoder, tokens, case)
+        judge(finding, got.logits, eager.logits, reference.bound, reference.margin, name)
+    return finding
+
+
+@torch.no_grad()
+def _run(decoder: Decoder, tokens: Tensor, case: Case) -> Run:
+    return run_decoder(decoder, tokens, case.schedule)
+
+
+def _exported(finding: Finding, what: Exportable) -> Iterator[tuple[str, Decoder]]:
+    """Decoders around the exported programs; the static ones' liveness is recorded."""
+    if what.methods:
+        static = what.export_static()
+        finding.bytes[LIVE_BYTES] = max(liveness.peak_bytes(p) for p in static.values())
+        yield f"static programs {', '.join(static)}", what.drive(by_shape(what, static))
+    if what.dynamic is not None:
+        program: Callable[..., Any] = what.export_dynamic().module()
+        yield "dynamic program", what.drive(program)

@@ -1,0 +1,146 @@
+"""Lowered programs on disk, by what they were made from.
+
+Lowering takes seconds to minutes, running takes milliseconds.  The key of a program is everything
+that it is a function of: the sources that build and lower it, geometry, shapes, weights' seed,
+versions, backend (see `harness.export.sources`).  None of that needs the graph, so a hit exports
+nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Names the folder of the cache; by default it is in the user's cache folder.
+FOLDER_VARIABLE = "HARNESS_CACHE_DIR"
+
+#: Entries that no run has asked for in this time are deleted when another is written.
+KEEP_DAYS = 30
+
+_SUFFIX = ".program"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A lowered program, and what was learnt while it was made: plain data that JSON can hold."""
+
+    payload: bytes
+    facts: dict[str, Any]
+
+
+def default_folder() -> Path:
+    """$HARNESS_CACHE_DIR, or attention-harness/programs in the user's cache folder."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    base = Path(caches) if caches else Path("~/.cache").expanduser()
+    return base / "attention-harness" / "programs"
+
+
+class ProgramCache:
+    """A folder of entries.
+
+    Processes may share it: an entry appears whole or not at all, and who asks for one that another
+    is making waits for it.  One that is damaged is made anew.  A folder that cannot be written
+    costs time, nothing else.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = default_folder() if folder is None else folder
+
+    def get(self, name: str, key: Mapping[str, object], build: Callable[[], Entry]) -> Entry:
+        """The entry of a key, from the folder or from `build`.
+
+        name: what a person will look for, the start of the file's name; key: JSON-able values.
+        """
+        path = self.path(name, key)
+        found = _read(path)
+        if found is None:
+            with _turn(path):
+                found = _read(path)  # another process may have made it by now
+                return self._make(path, key, build) if found is None else found
+        with suppress(OSError):
+            os.utime(path)
+        return found
+
+    def path(self, name: str, key: Mapping[str, object]) -> Path:
+        """The file of a key."""
+        return self.folder / f"{name}-{_digest(_json(key))[:24]}{_SUFFIX}"
+
+    def _make(self, path: Path, key: Mapping[str, object], build: Callable[[], Entry]) -> Entry:
+        made = build()
+        with suppress(OSError):
+            _write(path, made, key)
+            self._prune()
+        return made
+
+    def _prune(self) -> None:
+        oldest = time.time() - KEEP_DAYS * 86_400
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            with suppress(OSError):  # another process may have been faster
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Wait until no other process makes this entry, where the system can lock files.
+
+    The lock ends with its process, however that ends.  Without it two make the same entry, which
+    does no harm.
+    """
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.with_suffix(".lock")
+            file = stack.enter_context(lock.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+def _read(path: Path) -> Entry | None:
+    """The entry of a file; None if there is none, or if it is not what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    checksum, _, rest = data.partition(b"\n")
+    if _digest(rest).encode() != checksum:
+        return None
+    head, _, payload = rest.partition(b"\n")
+    facts: dict[str, Any] = json.loads(head)["facts"]
+    return Entry(payload, facts)
+
+
+def _write(path: Path, entry: Entry, key: Mapping[str, object]) -> None:
+    """A line of checksum, a line of facts and key (for people), then the program."""
+    rest = _json({"facts": entry.facts, "key": key}) + b"\n" + entry.payload
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_digest(rest).encode() + b"\n" + rest)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
