@@ -140,7 +140,7 @@ class _Child:
         self._output = output
         arguments = [str(theirs), target, json.dumps(selection), str(first)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.isolated", *arguments],
+            [sys.executable, "-u", "-m", "harness.isolated", *arguments],
             pass_fds=(theirs,),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
