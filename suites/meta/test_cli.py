@@ -1,6 +1,7 @@
 """The command survives whatever it is pointed at, and its exit status says how that went."""
 
 import json
+import re
 
 import pytest
 from gate_data import ENTRY, record
@@ -32,7 +33,10 @@ def harness(tmp_path, monkeypatch, capfd):
 
 
 def one_line(err):
-    assert len(err.strip().splitlines()) == 1
+    # On a busy machine a line of progress may come first; it is no part of the message.
+    lines = [x for x in err.strip().splitlines() if not re.fullmatch(r"\S+: \d+/\d+", x)]
+    err = "\n".join(lines)
+    assert len(lines) == 1
     assert err.startswith("harness: ")
     return err
 
@@ -110,7 +114,8 @@ def test_a_subject_that_dies_everywhere_is_given_up(harness):
 )
 def test_a_file_that_cannot_be_loaded_is_misuse(harness, tmp_path, text, expected):
     (tmp_path / "own.py").write_text(text)
-    status, out, err = harness("check", "own.py:Mine", "--timeout", "1")
+    limit = "1" if "hung" in expected else "60"
+    status, out, err = harness("check", "own.py:Mine", "--timeout", limit)
     assert (status, out) == (2, "")
     assert expected in one_line(err)
 
