@@ -10,7 +10,8 @@ never as a pass.  Any other exception is a failure of the check.
 Optional members are looked up by name: `LayerCache.rewind`, `Decoder.rewind`,
 `CacheSubject.profile`, `DecoderSubject.profile`, `Decoder.stated_masks`; and on any subject a
 static method ``covers(check: str, case: Case) -> bool``: what it answers False for is not planned
-at all, where raising `Unsupported` a thousand times would say no more.
+at all, where raising `Unsupported` a thousand times would say no more; and ``suite``, the name of
+the suite file that runs it in place of those of its schemes ("sliced_q": suites/test_sliced_q.py).
 """
 
 from __future__ import annotations
