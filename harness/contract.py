@@ -135,7 +135,8 @@ class DecoderSubject(Protocol):
     """A whole causal model with its own weights, a function of ``case.weights_seed`` alone.
 
     Optional: ``profile(case) -> list[int]``, the exact storage bytes per layer in the steady
-    state.
+    state; and ``dense_key: str``, the same for subjects whose weights and `Decoder.dense` in
+    float64 are the same, so that the harness asks one of them for all.
     """
 
     name: str
