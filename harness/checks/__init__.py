@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from harness.cases import Case
 from harness.checks.bytes import cache_bytes
+from harness.checks.export import export
 from harness.checks.peak import peak_bytes
 from harness.checks.refusal import refusal
 from harness.checks.state import purity, reset, rewind
@@ -28,6 +29,7 @@ CHECKS: dict[str, Check] = {
     "rewind": rewind,
     "refusal": refusal,
     "purity": purity,
+    "export": export,
 }
 
 

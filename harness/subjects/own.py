@@ -10,6 +10,7 @@ from torch import Tensor
 from harness.cases import Case
 from harness.contract import CacheShape, Unsupported
 from harness.decoder import dense_logits, make_weights
+from harness.export.exportable import Exportable
 from harness.law import Layer
 from harness.models import SCHEMES
 from harness.schemes.growing import GrowingCache
@@ -23,6 +24,7 @@ from harness.schemes.static_cache import (
 )
 from harness.schemes.static_layout import Style
 from harness.schemes.validation import check_attention
+from harness.subjects import own_export
 
 
 class Sdpa:
@@ -62,6 +64,10 @@ class Sink:
 
     def new_cache(self, layer: Layer, shape: CacheShape) -> SinkRingCache:
         return SinkRingCache(_windowed(layer), shape)
+
+    def exportable(self, case: Case) -> Exportable:
+        """`SinkDecoder` over the same rings, for chunks of any length."""
+        return own_export.sink_exportable(case)
 
     def profile(self, layer: Layer, shape: CacheShape) -> int:
         """Bytes of sink + ring slots and of the position of each, at any context."""
@@ -108,6 +114,10 @@ class Static:
             layout, dict.fromkeys(self.input_lens(case), graph), case.vocab, case.max_context
         )
         return StaticRun(io, case)
+
+    def exportable(self, case: Case) -> Exportable:
+        """The graph, one method per input length."""
+        return own_export.static_exportable(case, self._layout(case), self.input_lens(case))
 
     def profile(self, case: Case) -> list[int]:
         """Bytes of keys and values of cache_len slots per layer, at any context."""
