@@ -54,6 +54,8 @@ MUST_CATCH = {
     "defect.LaterBatchRows": {"visibility", "values"},
     "defect.SinkAsWide": {"visibility", "values"},
     "defect.WideWindowsRoundUp": {"values"},
+    "defect.OffOnceExported": {"export"},
+    "defect.SpecializedOnOneLength": {"export"},
 }
 
 
