@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from harness import plan
 from harness.checks import run_check
 from harness.contract import Subject
-from harness.defects import caches, decoders, exported, operations, review
+from harness.defects import caches, decoders, exported, geometry, operations, review
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
 from harness.findings import Status
 
@@ -121,6 +121,10 @@ DEFECTS: tuple[Defect, ...] = (
             operations.FirstTileWrong,
             operations.QueriesScaledInPlace,
             operations.ZerosForMasked,
+            geometry.GroupsOfTwo,
+            geometry.ScaleOf64,
+            geometry.WidthCutToTiles,
+            geometry.GradientOfAPrefillAlone,
         )
     ),
     *(_cache(patch) for patch in review.CACHES),
