@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness import cli_history
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,6 +34,7 @@ app = typer.Typer(
 )
 baseline = typer.Typer(help="The exact integers of earlier runs.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
+app.add_typer(cli_history.app, name="history")
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
 Baselines = Annotated[Path, typer.Option(help="Folder of the baselines.")]
@@ -51,11 +54,12 @@ def main() -> None:
     """Entry point of the console script."""
     from harness.gate.baselines import BaselineError
     from harness.gate.folder import RecordsError
+    from harness.gate.history import HistoryError
     from harness.gate.known import KnownFailuresError
 
     try:
         app()
-    except (Misuse, RecordsError, BaselineError, KnownFailuresError) as error:
+    except (Misuse, RecordsError, BaselineError, KnownFailuresError, HistoryError) as error:
         typer.echo(f"harness: {error}", err=True)
         sys.exit(_MISUSE)
     except OSError as error:
