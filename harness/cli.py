@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.gate.verdict import Verdict
+    from harness.report.past import Past
 
 _BROKEN, _MISUSE = 1, 2
 _MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.1, 86_400.0  # a day: timers take no infinity
@@ -218,6 +219,20 @@ def report(
 
 
 @app.command()
+def kills(out: Results = _RESULTS) -> None:
+    """Plant every defect, and keep the table of what catches it for the report."""
+    from harness.report import kills as table
+
+    rows = []
+    for row in table.run():
+        rows.append(row)
+        caught = ", ".join(check for check, _, _ in row.checks) or "nothing"
+        typer.echo(f"{row.name}: caught by {caught}")
+    typer.echo(f"{sum(bool(r.checks) for r in rows)} of {len(rows)}; {table.write(rows, out)}")
+    raise typer.Exit(0 if all(row.checks for row in rows) else _BROKEN)
+
+
+@app.command()
 def bench(
     names: Annotated[
         list[str] | None, typer.Argument(help="decode, probe, static; or all.")
@@ -339,7 +354,20 @@ def _require_writable(path: Path | None) -> None:
 def _report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
     from harness.report.html import build
 
-    typer.echo(f"  {build(frame, verdict, out / 'index.html')}")
+    typer.echo(f"  {build(frame, verdict, out / 'index.html', _past(frame))}")
+
+
+def _past(frame: pd.DataFrame) -> Past | None:
+    """What the history says, if it was kept up to this very run."""
+    from harness.gate.history import History, HistoryError
+    from harness.report.past import past
+
+    try:
+        history = History()
+        runs = history.runs()
+        return past(history) if runs and runs[-1] in set(frame["run"]) else None
+    except HistoryError:  # none is kept, or duckdb is not there: the page says nothing of it
+        return None
 
 
 def _run_id(out: Path) -> str:
