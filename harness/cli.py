@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness import cli_history
+from harness import cli_fuzz, cli_history
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ app = typer.Typer(
 baseline = typer.Typer(help="The exact integers of earlier runs.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
 app.add_typer(cli_history.app, name="history")
+app.command()(cli_fuzz.fuzz)
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
 Baselines = Annotated[Path, typer.Option(help="Folder of the baselines.")]
