@@ -77,7 +77,8 @@ def banded(
     check_int("sizes.forward", sizes.forward, 1)
     check_int("sizes.backward", sizes.backward, 1)
     scale = q.shape[3] ** -0.5 if scale is None else scale
-    out: Tensor = _Banded.apply(q, k, v, min(window, k.shape[2]), scale, sizes)
+    window = min(window, k.shape[2])
+    out: Tensor = _Banded.apply(q, k, v, window, scale, sizes)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -94,7 +95,7 @@ class _Banded(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch does not annotate it
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (*band_backward(grad, *ctx.saved_tensors, *ctx.band), None, None, None)
 
