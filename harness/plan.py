@@ -6,6 +6,7 @@ One place decides, for `pytest suites/`, `harness check` and the report alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from harness import schedules
 from harness.cases import Case
@@ -27,6 +28,10 @@ _PEAK = ("prefill-3w+5", "chunk-w+1", "decode-3wraps")
 _PLAIN = ("prefill-3w+5", "chunk-w+1", "decode-3wraps", "ragged-primes")
 _WIDE = ("prefill-3w+5", "chunk-w+1")
 _WIDE_FROM = 32
+#: Models whose graphs are exported: every law, shared caches, widths of their own.
+_EXPORTED = frozenset(
+    ("mistral", "gemma2", "gemma4-e2b", "llama3", "llama4", "llama3-sink2", "llama3-sink4")
+)
 _HALF = ("prefill-3w+5", "chunk-w", "decode-3wraps")
 
 
@@ -47,6 +52,8 @@ def items(
         if model.scheme in wanted and (names is None or model.name in names):
             wide = (model.window or 0) >= _WIDE_FROM
             out += _wide_items(model) if wide else make[kind_of(subject)](model)
+            if model.name in _EXPORTED and hasattr(subject, "exportable"):
+                out += _export_items(subject, model)
     covers = getattr(subject, "covers", None)
     return out if covers is None else [item for item in out if covers(*item)]
 
@@ -55,8 +62,13 @@ def _turn(model: Model) -> int:
     return model.window or model.chunk or 8
 
 
-def _all(model: Model) -> list[Schedule]:
-    return schedules.standard(_turn(model), model.sink)
+def _all(model: Model) -> tuple[Schedule, ...]:
+    return _standard_for(_turn(model), model.sink)
+
+
+@cache  # asked for a few thousand times while a run is collected
+def _standard_for(turn: int, sink: int) -> tuple[Schedule, ...]:
+    return tuple(schedules.standard(turn, sink))
 
 
 def _standard(model: Model) -> list[Schedule]:
@@ -86,6 +98,15 @@ def _state_items(model: Model, isolated: Model) -> Iterator[Item]:
         yield "purity", Case(isolated, schedule, batch=3)
     for schedule in schedules.byte_runs(turn, sink):
         yield "cache_bytes", Case(model, schedule)
+
+
+def _export_items(subject: type[Subject], model: Model) -> Iterator[Item]:
+    """Chunks and single tokens, whose programs differ."""
+    for schedule in _named(model, ("chunk-4", "decode-3wraps")):
+        yield "export", Case(model, schedule)
+    if hasattr(subject, "program_bytes"):  # lowered for batch 1, where purity is not run otherwise
+        for schedule in _named(model, ("chunk-w+1",)):
+            yield "purity", Case(model, schedule)
 
 
 def _isolated(model: Model) -> list[Model]:

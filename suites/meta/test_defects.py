@@ -54,6 +54,12 @@ MUST_CATCH = {
     "defect.LaterBatchRows": {"visibility", "values"},
     "defect.SinkAsWide": {"visibility", "values"},
     "defect.WideWindowsRoundUp": {"values"},
+    "defect.GroupsOfTwo": {"values"},
+    "defect.ScaleOf64": {"values"},
+    "defect.WidthCutToTiles": {"values"},
+    "defect.GradientOfAPrefillAlone": {"gradients"},
+    "defect.OffOnceExported": {"export"},
+    "defect.SpecializedOnOneLength": {"export"},
 }
 
 
