@@ -27,8 +27,12 @@ from harness.schemes.validation import check_attention, check_int
 #: Blocks of one shape that go into one call: fewer barriers between threads, more temporaries.
 _FORWARD_BLOCKS, _BACKWARD_BLOCKS = 8, 4
 
-#: torch's flash attention for the CPU works in tiles of 32 rows below this many, of 64 from there.
-_TILED_ROWS = 192
+#: torch's flash attention for the CPU works in tiles of 32 query rows, of 64 from 192 rows on, and
+#: of 256 from 768 on.
+_TILED_ROWS, _WIDE_ROWS = 192, 768
+
+#: From this window on a half-precision backward gives its blocks the rows of wide tiles.
+_WIDE_WINDOW = 160
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,22 @@ def block_sizes(window: int, groups: int, dtype: torch.dtype) -> Sizes:
 
     A block computes window + size - 1 scores for a row that needs window of them, so a block is no
     longer than the window, but for the 64 rows that make a call worth its while.  Beyond that,
-    measured on CPUs at head_dim 64 and 256, which agree: the forward wants 192 rows, those of all
-    heads that share keys together, and 96 where that is less than a head; the backward, whose
-    tiles run along the queries, 128 keys, and 192 in half precision.  More queries than a block
-    do not change it: a length costs what its blocks cost.
+    measured on CPUs at head_dim 64 and 256, which agree: the forward wants the 192 rows of a
+    larger tile, those of all heads that share keys together, but 96 of each head at least; the
+    backward, whose tiles run along the queries, 128 keys, and 192 in half precision.
+
+    There it is a matter of accuracy, too: the kernel rounds the gradients of keys and values to
+    the dtype after every tile of queries.  With the widest tiles that is as often as in masked
+    attention over a long sequence; with narrow ones it is four times as often, and the error of
+    dk and dv half as large again.
     """
     forward = max(96, _TILED_ROWS // groups)
-    backward = 192 if dtype.itemsize == 2 else 128
     longest = max(window, 64)
-    return Sizes(min(forward, longest), min(backward, longest))
+    if dtype.itemsize != 2:
+        return Sizes(min(forward, longest), min(128, longest))
+    if window < _WIDE_WINDOW:
+        return Sizes(min(forward, longest), min(192, longest))
+    return Sizes(min(forward, longest), max(192, _WIDE_ROWS + 1 - window))
 
 
 def banded(
