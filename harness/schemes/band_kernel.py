@@ -25,7 +25,7 @@ from harness.schemes.band_engines import Engine, Gradients, accumulator, engine_
 from harness.schemes.validation import check_attention, check_int
 
 #: Blocks of one shape that go into one call: fewer barriers between threads, more temporaries.
-_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 8, 4
+_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 8, 2
 
 #: torch's flash attention for the CPU works in tiles of 32 query rows, of 64 from 192 rows on, and
 #: of 256 from 768 on.
