@@ -109,15 +109,15 @@ def _has_flash_attn() -> bool:
 
 def _not_for_flash(q: Tensor, k: Tensor, v: Tensor) -> str:
     """What flash attention 2 asks of its tensors."""
-    if q.device.type != "cuda":
-        return "needs CUDA"
     if q.dtype not in _HALF:
         return f"{q.dtype} is not half precision"
     head_dim = q.shape[-1]
     if head_dim > MAX_HEAD_DIM or head_dim % 8:
         return f"head_dim {head_dim} is not a multiple of 8 up to {MAX_HEAD_DIM}"
     if not q.shape[-1] == k.shape[-1] == v.shape[-1]:
-        return "keys and values differ in head_dim"
+        return "q, k and v differ in head_dim"
+    if q.device.type != "cuda":
+        return "needs CUDA"
     if torch.cuda.get_device_capability(q.device) < _AMPERE:
         return "needs compute capability 8.0"
     return ""
