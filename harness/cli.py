@@ -236,7 +236,7 @@ def kills(out: Results = _RESULTS) -> None:
 @app.command()
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="decode, probe, static; or all.")
+        list[str] | None, typer.Argument(help="decode, probe, static, routing; or all.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,
     json_file: Annotated[

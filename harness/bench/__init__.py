@@ -24,9 +24,16 @@ def _static(repeats: int) -> dict[str, Any]:
     return static_io(repeats)
 
 
+def _routing(repeats: int) -> dict[str, Any]:
+    from harness.bench.routing import routing
+
+    return routing(repeats)
+
+
 #: Every benchmark by name; each takes the number of repeats.
 BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "decode": _decode,
     "probe": _probe,
     "static": _static,
+    "routing": _routing,
 }

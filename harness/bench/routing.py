@@ -1,0 +1,201 @@
+"""A sliding layer and a stack of them: masked SDPA against the routed path.
+
+Calls take turns in one process, and a ratio is taken round by round.  Every entry says which device
+it belongs to, so that files of several machines can lie side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.bench import timing
+from harness.bench.routing_timing import device_name, interleaved
+from harness.law import Layer
+from harness.memory import measure
+from harness.schemes.band_mask import read_band
+from harness.schemes.band_routing import AttentionFunction, Router
+
+THREADS = 2
+KINDS = ("forward", "forward and backward")
+
+#: Masked attention is quadratic: beyond this a CPU takes minutes a round, and the kernel alone is
+#: timed there.
+MASKED_UP_TO = {"cpu": 8192, "cuda": 32768}
+#: Peak bytes are exact on one thread of a CPU, where long masked calls take as long.
+_BYTES_UP_TO = {"cpu": 4096, "cuda": 32768}
+#: Rounds are `repeats` up to here; longer calls repeat better and get fewer.
+_ALL_REPEATS_UP_TO = 2048
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One sliding layer: length, window and heads of an attention call at batch 1."""
+
+    length: int
+    window: int = 1024
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 256
+    dtype: str = "float32"
+
+
+class LayerModule(nn.Module):
+    """What an attention function reads of the layer that calls it."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.num_key_value_groups = geometry.heads // geometry.kv_heads
+        self.sliding_window, self.is_causal = geometry.window, True
+
+
+def layers(device: str) -> list[Geometry]:
+    """Gemma 4's sliding geometry: head_dim 256, two query heads to a key head, window 1024.
+
+    And at 4096 the window of 512 that its small models have.  Half precision alone on CUDA.
+    """
+    dtypes = ("bfloat16",) if device == "cuda" else ("float32", "bfloat16")
+    lengths = (1024, 2048, 4096, 8192, 16384, 32768)
+    return [Geometry(n, dtype=dtype) for dtype in dtypes for n in lengths] + [
+        Geometry(4096, 512, dtype=dtype) for dtype in dtypes
+    ]
+
+
+def routing(repeats: int = 31) -> dict[str, Any]:
+    """Layers and the stack, on CUDA where there is one and on two threads of the CPU otherwise.
+
+    Per entry: median seconds, the speed-up of the routed path over masked SDPA, its time over that
+    of the bare kernel, peak bytes of both, and what the band test costs as a fraction of a masked
+    forward.  Raises ValueError for repeats < 1.
+    """
+    from harness.bench.routing_stack import stacks
+
+    timing.check_repeats(repeats)
+    try:
+        import transformers  # noqa: F401  # its attention function is what is replaced
+    except ImportError:
+        return {**timing.environment(repeats), "not installed": "transformers"}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        return {
+            **timing.environment(repeats),
+            "device": device_name(device),
+            "layers": [layer(g, repeats, device) for g in layers(device.type)],
+            "stacks": stacks(repeats, device),
+        }
+    finally:
+        torch.set_num_threads(threads)
+
+
+def rounds(repeats: int, length: int) -> int:
+    """Rounds at a length: fewer where a call is long."""
+    return min(repeats, max(_FEWEST, repeats * _ALL_REPEATS_UP_TO // max(length, 1)))
+
+
+def layer(geometry: Geometry, repeats: int, device: torch.device) -> dict[str, Any]:
+    """The figures of one layer."""
+    bench = _Layer(geometry, device)
+    out: dict[str, Any] = {"device": device_name(device), **vars(geometry)}
+    out["kernel"] = bench.kernel_name
+    if bench.with_masked:
+        out |= bench.band_test(repeats)
+    for kind in KINDS:
+        calls = bench.calls(kind)
+        seconds = interleaved(calls, rounds(repeats, geometry.length), device)
+        entry: dict[str, Any] = {"seconds": timing.medians(seconds)}
+        if bench.with_masked:
+            entry["routed_over_kernel"] = timing.ratio(seconds, "routed", "kernel")
+            entry["speedup"] = timing.ratio(seconds, "masked", "routed")
+        exact = geometry.dtype == "float32" or device.type == "cuda"  # half varies with the CPU
+        if exact and geometry.length <= _BYTES_UP_TO[device.type]:
+            entry["peak_bytes"] = {
+                name: measure(call, warmup=0, device=device).peak_bytes
+                for name, call in calls.items()
+            }
+        out[kind] = entry
+    return out
+
+
+class _Layer:
+    """Inputs of a layer, laid out as a model hands them over, and the calls that are compared."""
+
+    def __init__(self, geometry: Geometry, device: torch.device) -> None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        self.geometry, self.device = geometry, device
+        self.masked: AttentionFunction = sdpa_attention_forward
+        self.router = Router(self.masked)
+        self.module = LayerModule(geometry)
+        self.with_masked = geometry.length <= MASKED_UP_TO[device.type]
+        self.q, self.k, self.v, self.grad = self._inputs()
+        self.mask = self._mask() if self.with_masked else None
+        _, kernel = self.router.choose(self.q, self.k, self.v)
+        if kernel is None:
+            raise RuntimeError(f"no kernel for {geometry}")
+        self.kernel, self.kernel_name = kernel, kernel.name
+
+    def _inputs(self) -> Iterator[Tensor]:
+        g = self.geometry
+        generator = torch.Generator().manual_seed(0)
+        for heads in (g.heads, g.kv_heads, g.kv_heads, g.heads):
+            x = torch.randn(1, g.length, heads, g.head_dim, generator=generator)
+            yield x.to(self.device, getattr(torch, g.dtype)).transpose(1, 2)
+
+    def _mask(self) -> Tensor:
+        n = self.geometry.length
+        return Layer(window=self.geometry.window).mask(0, n, n)[None, None].to(self.device)
+
+    def band_test(self, repeats: int) -> dict[str, float]:
+        """Seconds of one reading of the mask, and as a fraction of a masked forward.
+
+        Once per mask, which all sliding layers of a model share.
+        """
+        assert self.mask is not None
+        calls: dict[str, Callable[[], object]] = {
+            "band test": partial(read_band, self.mask, self.geometry.window),
+            "masked": self.calls(KINDS[0])["masked"],
+        }
+        seconds = interleaved(calls, rounds(repeats, self.geometry.length), self.device)
+        return {
+            "band_test_s": timing.medians(seconds)["band test"],
+            "band_test_of_masked": timing.ratio(seconds, "band test", "masked"),
+        }
+
+    def calls(self, kind: str) -> dict[str, Callable[[], object]]:
+        """The calls to compare, each a forward or a forward and backward.
+
+        The routed one finds its verdict with the mask, as all sliding layers but the first do:
+        the rounds that do not count have read it.
+        """
+        found = {"kernel": self._bare}
+        if self.with_masked:
+            found["routed"] = partial(self._attention, self.router)
+            found["masked"] = partial(self._attention, self.masked)
+        step = self._forward if kind == KINDS[0] else self._both
+        return {name: partial(step, call) for name, call in found.items()}
+
+    def _attention(self, function: AttentionFunction) -> Tensor:
+        window = self.geometry.window
+        out, _ = function(self.module, self.q, self.k, self.v, self.mask, sliding_window=window)
+        return out
+
+    def _bare(self) -> Tensor:
+        scale = self.geometry.head_dim**-0.5
+        out = self.kernel(self.q, self.k, self.v, self.geometry.window, scale)
+        return out.transpose(1, 2).contiguous()
+
+    def _forward(self, call: Callable[[], Tensor]) -> None:
+        with torch.no_grad():
+            call()
+
+    def _both(self, call: Callable[[], Tensor]) -> None:
+        leaves = [x.requires_grad_(True) for x in (self.q, self.k, self.v)]
+        torch.autograd.grad(call(), leaves, self.grad.transpose(1, 2))

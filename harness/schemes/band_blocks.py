@@ -1,0 +1,108 @@
+"""How a causal band is cut into blocks: which rows, which columns, and the mask between them.
+
+Positions count over the keys, 0 … Sk - 1; the queries are the last Sq of them.  The query at q sees
+the keys q - window + 1 … q.  A block of queries needs the keys of its own positions and window - 1
+before them; a block of keys is seen by the queries of its own positions and window - 1 behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Run:
+    """`count` equal rectangles down the band, each `step` positions behind the one before.
+
+    query, n_queries: first row (0 … Sq - 1) and rows of the first one; key, n_keys: its first key
+    position and keys.  shift: position of its first query less that of its first key; with it and
+    the window the mask is known.
+    """
+
+    query: int
+    n_queries: int
+    key: int
+    n_keys: int
+    shift: int
+    step: int
+    count: int = 1
+
+    def queries_of(self, x: Tensor) -> Tensor:
+        """x (H, Sq, …) -> a view (count, H, n_queries, …) of the rows of each rectangle."""
+        return _windows(x, self.query, self.n_queries, self.step, self.count)
+
+    def keys_of(self, x: Tensor) -> Tensor:
+        """x (H, Sk, D) -> a view (count, H, n_keys, D) of the keys of each rectangle."""
+        return _windows(x, self.key, self.n_keys, self.step, self.count)
+
+
+def _windows(x: Tensor, start: int, length: int, step: int, count: int) -> Tensor:
+    span = x[:, start : start + (count - 1) * step + length]
+    return span.unfold(1, length, step).movedim(-1, 2).movedim(1, 0)
+
+
+def query_runs(n_queries: int, n_keys: int, window: int, size: int, most: int = 1) -> list[Run]:
+    """Every query row once, in blocks of `size`, each with all the keys that it sees."""
+    before = n_keys - n_queries
+    blocks = []
+    for start in range(0, n_queries, size):
+        end = min(start + size, n_queries)
+        first = max(0, before + start - window + 1)
+        length = before + end - first
+        blocks.append(Run(start, end - start, first, length, before + start - first, size))
+    return list(_joined(blocks, most))
+
+
+def key_runs(n_queries: int, n_keys: int, window: int, size: int, most: int = 1) -> list[Run]:
+    """Every key that some query sees once, in blocks of `size`, each with all those queries."""
+    before = n_keys - n_queries
+    blocks = []
+    for start in range(max(0, before - window + 1), n_keys, size):
+        end = min(start + size, n_keys)
+        first, last = max(start, before), min(end + window - 1, n_keys)
+        blocks.append(Run(first - before, last - first, start, end - start, first - start, size))
+    return list(_joined(blocks, most))
+
+
+def _joined(blocks: Iterable[Run], most: int) -> Iterator[Run]:
+    """Neighbours of one shape as one run, of at most `most` rectangles."""
+    held: Run | None = None
+    for block in blocks:
+        if held is not None and held.count < most and _continues(held, block):
+            held = replace(held, count=held.count + 1)
+            continue
+        if held is not None:
+            yield held
+        held = block
+    if held is not None:
+        yield held
+
+
+def _continues(held: Run, block: Run) -> bool:
+    at = held.count * held.step
+    return block == replace(held, query=held.query + at, key=held.key + at, count=1)
+
+
+class BandMasks:
+    """The additive masks of blocks, all of them views of one template.
+
+    A mask depends on the block's shape and shift alone, and a smaller shift is the same mask with
+    its first columns cut off: the template holds the largest, and every other within it.
+    """
+
+    def __init__(self, runs: Sequence[Run], window: int, like: Tensor) -> None:
+        self.shift = max(run.shift for run in runs)
+        rows = max(run.n_queries for run in runs)
+        columns = max(self.shift - run.shift + run.n_keys for run in runs)
+        visible = torch.ones(rows, columns, dtype=torch.bool, device=like.device)
+        visible.tril_(self.shift).triu_(self.shift - window + 1)
+        self.template = like.new_full((rows, columns), -torch.inf).masked_fill_(visible, 0.0)
+
+    def of(self, run: Run) -> Tensor:
+        """(query rows, keys) of each rectangle: 0 where the query sees the key, -inf elsewhere."""
+        start = self.shift - run.shift
+        return self.template[: run.n_queries, start : start + run.n_keys]

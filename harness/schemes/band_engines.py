@@ -1,0 +1,93 @@
+"""Attention of some blocks, forward and backward, on whatever device the tensors are.
+
+Queries (N, H, n, D), keys and values (N, H, L, D), additive mask (n, L).  Besides the output the
+forward gives the logsumexp of each row over its keys, and the backward is told both of the *whole*
+row: a block of keys needs no more to know its part of the softmax.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Gradients = tuple[Tensor, Tensor, Tensor]
+
+
+class Engine(Protocol):
+    """Attention of one shape of block."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """(out (N, H, n, D), logsumexp (N, H, n))."""
+        ...
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+        mask: Tensor, scale: float,
+    ) -> Gradients:  # fmt: skip
+        """(dq, dk, dv), shaped like q, k, v."""
+        ...
+
+
+class FlashCpu:
+    """torch's flash attention for the CPU."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        out, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, attn_mask=mask[None, None], scale=scale
+        )
+        return out, logsumexp
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+        mask: Tensor, scale: float,
+    ) -> Gradients:  # fmt: skip
+        dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            grad, q, k, v, out, logsumexp, 0.0, False, attn_mask=mask[None, None], scale=scale
+        )
+        return dq, dk, dv
+
+
+class Dense:
+    """Written out, for any device; half precision is computed in float32."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        wide = accumulator(q.dtype)
+        scores = _scores(q.to(wide), k.to(wide), mask, scale)
+        logsumexp = scores.logsumexp(-1)
+        weights = torch.exp(scores - logsumexp[..., None])
+        return (weights @ v.to(wide)).to(q.dtype), logsumexp
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+        mask: Tensor, scale: float,
+    ) -> Gradients:  # fmt: skip
+        dtype, wide = q.dtype, accumulator(q.dtype)
+        grad, q, k, v, out = (x.to(wide) for x in (grad, q, k, v, out))
+        weights = torch.exp(_scores(q, k, mask, scale) - logsumexp[..., None])
+        dv = weights.transpose(-1, -2) @ grad
+        d_weights = grad @ v.transpose(-1, -2)
+        d_scores = weights * (d_weights - (grad * out).sum(-1, keepdim=True)) * scale
+        dq, dk = d_scores @ k, d_scores.transpose(-1, -2) @ q
+        return dq.to(dtype), dk.to(dtype), dv.to(dtype)
+
+
+def _scores(q: Tensor, k: Tensor, mask: Tensor, scale: float) -> Tensor:
+    return q @ k.transpose(-1, -2) * scale + mask
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """In what sums are kept: float32, or float64 for float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def engine_for(x: Tensor) -> Engine:
+    """The fastest engine for tensors like x."""
+    return FlashCpu() if x.device.type == "cpu" else Dense()

@@ -1,0 +1,196 @@
+"""Sliding-window attention as a band of blocks: forward, and a backward that recomputes nothing.
+
+Memory is O(S * (window + block)) at most, on any device and in any floating-point dtype.  The
+forward keeps the output and the logsumexp of each row, as flash attention does.  The backward goes
+by blocks of keys: the gradients of a block's keys are then complete at once, and only those of the
+queries are added up.  (Plain autograd through slices fills a gradient of full length for each
+slice, which is O(S**2 / block).)
+
+Keys and values are never expanded to the number of query heads: in the forward the rows of all
+query heads that share a key head become the rows of one block, in the backward a block of keys is
+repeated for the time of one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from harness.schemes.band_blocks import BandMasks, Run, key_runs, query_runs
+from harness.schemes.band_engines import Engine, Gradients, accumulator, engine_for
+from harness.schemes.validation import check_attention, check_int
+
+#: Blocks of one shape that go into one call: fewer barriers between threads, more temporaries.
+_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 8, 2
+
+#: torch's flash attention for the CPU works in tiles of 32 query rows, of 64 from 192 rows on, and
+#: of 256 from 768 on.
+_TILED_ROWS, _WIDE_ROWS = 192, 768
+
+#: From this window on a half-precision backward gives its blocks the rows of wide tiles.
+_WIDE_WINDOW = 160
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of a block of queries in the forward, and of a block of keys in the backward."""
+
+    forward: int
+    backward: int
+
+
+def block_sizes(window: int, groups: int, dtype: torch.dtype) -> Sizes:
+    """The block sizes for a window and `groups` query heads to a key head.
+
+    A block computes window + size - 1 scores for a row that needs window of them, so a block is no
+    longer than the window, but for the 64 rows that make a call worth its while.  Beyond that,
+    measured on CPUs at head_dim 64 and 256, which agree: the forward wants the 192 rows of a
+    larger tile, those of all heads that share keys together, but 96 of each head at least; the
+    backward, whose tiles run along the queries, 128 keys, and 192 in half precision.
+
+    There it is a matter of accuracy, too: the kernel rounds the gradients of keys and values to
+    the dtype after every tile of queries.  With the widest tiles that is as often as in masked
+    attention over a long sequence; with narrow ones it is four times as often, and the error of
+    dk and dv half as large again.
+    """
+    forward = max(96, _TILED_ROWS // groups)
+    longest = max(window, 64)
+    if dtype.itemsize != 2:
+        return Sizes(min(forward, longest), min(128, longest))
+    if window < _WIDE_WINDOW:
+        return Sizes(min(forward, longest), min(192, longest))
+    return Sizes(min(forward, longest), max(192, _WIDE_ROWS + 1 - window))
+
+
+def banded(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int,
+    scale: float | None = None,
+    sizes: Sizes | None = None,
+) -> Tensor:
+    """Causal attention of a sliding window, differentiable once.
+
+    q (B, Hq, Sq, D); k, v (B, Hkv, Sk, D), Hq % Hkv == 0; the queries are the last Sq of the Sk
+    positions.  window: keys that a query sees, its own included.  scale: 1 / sqrt(D) by default.
+    sizes: of the blocks, `block_sizes` by default.  Returns (B, Hq, Sq, D), laid out as
+    (B, Sq, Hq, D).  Raises ValueError (TypeError for what is no tensor) naming what does not fit.
+    """
+    check_attention(q, k, v)
+    check_int("window", window, 1)
+    if sizes is None:
+        sizes = block_sizes(window, q.shape[1] // k.shape[1], q.dtype)
+    check_int("sizes.forward", sizes.forward, 1)
+    check_int("sizes.backward", sizes.backward, 1)
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    window = min(window, k.shape[2])
+    out: Tensor = _Banded.apply(q, k, v, window, scale, sizes)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Banded(torch.autograd.Function):
+    """`band_forward` and `band_backward` for autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float, sizes: Sizes
+    ) -> Tensor:
+        out, logsumexp = band_forward(q, k, v, window, scale, sizes.forward)
+        ctx.save_for_backward(q, k, v, out, logsumexp)
+        ctx.band = window, scale, sizes.backward
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (*band_backward(grad, *ctx.saved_tensors, *ctx.band), None, None, None)
+
+
+def band_forward(
+    q: Tensor, k: Tensor, v: Tensor, window: int, scale: float, size: int
+) -> tuple[Tensor, Tensor]:
+    """(out (B, Hq, Sq, D), logsumexp (B, Hq, Sq)), by blocks of `size` queries."""
+    q, k, v = (_unit_stride(x) for x in (q, k, v))
+    engine, runs = engine_for(q), query_runs(q.shape[2], k.shape[2], window, size, _FORWARD_BLOCKS)
+    masks = BandMasks(runs, window, q)
+    out = _empty(q, q.dtype)
+    logsumexp = q.new_empty(q.shape[:3], dtype=accumulator(q.dtype))
+    for row in zip(q, k, v, out, logsumexp, strict=True):
+        for run in runs:
+            _forward_run(engine, run, masks.of(run), scale, *row)
+    return out, logsumexp
+
+
+def _forward_run(
+    engine: Engine, run: Run, mask: Tensor, scale: float,
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+) -> None:  # fmt: skip
+    """One run of one batch row; writes its rows of out and logsumexp."""
+    groups = q.shape[0] // k.shape[0]
+    # (count, Hkv, groups, n, D): all rows that read the same keys become rows of one block.
+    rows = _split(run.queries_of(q), 1, groups).flatten(2, 3)
+    mask = mask.repeat(groups, 1) if groups > 1 else mask
+    found = engine.forward(rows, run.keys_of(k), run.keys_of(v), mask, scale)
+    for whole, part in zip((out, logsumexp), found, strict=True):
+        to = _split(run.queries_of(whole), 1, groups)
+        to.copy_(_split(part, 2, run.n_queries))
+
+
+def band_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+    window: int, scale: float, size: int,
+) -> Gradients:  # fmt: skip
+    """(dq, dk, dv) shaped like q, k, v, from what `band_forward` gave, by blocks of `size` keys."""
+    grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
+    engine, runs = engine_for(q), key_runs(q.shape[2], k.shape[2], window, size, _BACKWARD_BLOCKS)
+    masks = BandMasks(runs, window, q)
+    # A query's gradient is a sum over blocks, which half precision would round at every step.
+    dq = _empty(q, accumulator(q.dtype)).zero_()
+    dk, dv = _empty(k, k.dtype), _empty(v, v.dtype)
+    unseen = runs[0].key
+    dk[:, :, :unseen], dv[:, :, :unseen] = 0, 0
+    for row in zip(grad, q, k, v, out, logsumexp, dq, dk, dv, strict=True):
+        for run in runs:
+            _backward_run(engine, run, masks.of(run), scale, *row)
+    return dq.to(q.dtype), dk, dv
+
+
+def _backward_run(
+    engine: Engine, run: Run, mask: Tensor, scale: float,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+    dq: Tensor, dk: Tensor, dv: Tensor,
+) -> None:  # fmt: skip
+    """One run of one batch row; adds to its rows of dq, writes its keys of dk and dv."""
+    groups = q.shape[0] // k.shape[0]
+    rows = [run.queries_of(x) for x in (grad, q, out, logsumexp)]
+    keys, values = (run.keys_of(x) for x in (k, v))
+    if groups > 1:
+        keys, values = (x.repeat_interleave(groups, dim=1) for x in (keys, values))
+    part_q, *parts = engine.backward(rows[0], rows[1], keys, values, rows[2], rows[3], mask, scale)
+    # The rectangles of a run overlap in their queries: one at a time.
+    for to, part in zip(run.queries_of(dq), part_q, strict=True):
+        to.add_(part)
+    for whole, part in zip((dk, dv), parts, strict=True):
+        shared = part if groups == 1 else _split(part, 1, groups).sum(2)
+        run.keys_of(whole).copy_(shared)
+
+
+def _split(x: Tensor, dim: int, inner: int) -> Tensor:
+    """A view of x with the axis `dim` as (-1, inner)."""
+    return x.view(*x.shape[:dim], -1, inner, *x.shape[dim + 1 :])
+
+
+def _empty(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, H, S, D) like x, laid out as (B, S, H, D), which is how models go on with it."""
+    b, h, s, d = x.shape
+    return x.new_empty(b, s, h, d, dtype=dtype).transpose(1, 2)
+
+
+def _unit_stride(x: Tensor) -> Tensor:
+    """x itself, or a copy where its rows are not contiguous (an expanded gradient, say)."""
+    return x if x.stride(-1) == 1 else x.contiguous()

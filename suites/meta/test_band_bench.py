@@ -1,0 +1,56 @@
+"""The routing benchmark: complete figures, ratios of one run, and memory below what it replaces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness.bench import routing as bench
+from harness.bench import routing_stack as stack
+from harness.bench.routing import Geometry
+
+CPU = torch.device("cpu")
+
+
+def test_a_layer_has_times_ratios_and_bytes() -> None:
+    figures = bench.layer(Geometry(512, window=64, head_dim=64), 2, CPU)
+    assert figures["kernel"] == "banded"
+    assert figures["device"].startswith("cpu")
+    assert figures["band_test_of_masked"] > 0
+    for kind in bench.KINDS:
+        assert set(figures[kind]["seconds"]) == {"masked", "routed", "kernel"}
+        assert figures[kind]["speedup"] > 0
+        peak = figures[kind]["peak_bytes"]
+        assert peak["routed"] == peak["kernel"] < peak["masked"]
+
+
+def test_beyond_the_longest_mask_the_kernel_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench.MASKED_UP_TO, "cpu", 256)
+    figures = bench.layer(Geometry(512, window=64, head_dim=64), 1, CPU)
+    assert set(figures["forward"]["seconds"]) == {"kernel"}
+    assert "speedup" not in figures["forward"]
+
+
+def test_the_stack_is_five_sliding_layers_and_a_global_one() -> None:
+    shape = stack.model()
+    assert shape.layer_types.count("sliding_attention") == 5
+    assert (shape.window, shape.head_dim, shape.global_head_dim) == (1024, 256, 512)
+    small = replace(shape, window=16, head_dim=16, global_head_dim=32)
+    figures = stack.figures(stack.build("float32", CPU, small), 64, 1)
+    # A forward of the network: five layers routed, the global one passed on.
+    assert (figures["routed_calls"], figures["passed_on"]) == (5, 1)
+    assert figures["forward"]["speedup"] > 0
+    assert figures["training step"]["seconds"].keys() == {"masked", "routed"}
+
+
+def test_longer_calls_get_fewer_rounds() -> None:
+    assert [bench.rounds(31, n) for n in (1024, 2048, 4096, 32768)] == [31, 31, 15, 3]
+    assert bench.rounds(1, 8192) == 1
+
+
+@pytest.mark.parametrize("repeats", [0, True])
+def test_repeats_must_be_positive(repeats: int) -> None:
+    with pytest.raises(ValueError, match="repeats"):
+        bench.routing(repeats)
