@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from subject_files import GOOD
+from subject_files import GOOD, lay_out
 
 import harness.matrix  # noqa: F401 - a run in this process must not import torch a second time
 from harness.gate.folder import Folder
@@ -12,14 +12,6 @@ from harness.gate.verdict import read
 
 pytest_plugins = ["pytester"]
 
-SUITE = """
-import pytest
-
-
-@pytest.mark.conformance(schemes={"uniform", "full"})
-def test_suite(conformance):
-    conformance()
-"""
 SELECTED = "mistral/ and (prefill or reset) and float32 and b1"
 SHARDS = 4
 
@@ -27,11 +19,7 @@ SHARDS = 4
 @pytest.fixture
 def project(pytester):
     """A folder with one suite and one subject that keeps too many bytes."""
-    pytester.makeini("[pytest]\nharness_suites = suites\ntestpaths = suites\n")
-    pytester.makepyfile(mine=GOOD)
-    (pytester.path / "suites" / "known_failures").mkdir(parents=True)
-    (pytester.path / "suites" / "test_suite.py").write_text(SUITE)
-    return pytester
+    return lay_out(pytester, mine=GOOD)
 
 
 def run(project, out, *args):
