@@ -1,0 +1,1 @@
+"""What each runtime allocates for a geometry, layer by layer."""
