@@ -87,6 +87,7 @@ class Static:
     """The static graph, "shift_pointer", one cache per layer; shorter feeds are padded."""
 
     name = "harness.static"
+    dense_key = "harness.static"
     schemes = SCHEMES
     style: Style = "shift_pointer"
     split_heads = False
