@@ -32,6 +32,11 @@ def _blocks(name: str, bits: int, scales: int) -> Element:
     return Element(name, 32, 32 * bits // 8 + 2 * scales)
 
 
+def _groups(name: str, bits: int) -> Element:
+    """An MLX type: 64 numbers of `bits` bits, with a scale and a bias in half precision."""
+    return Element(name, 64, 64 * bits // 8 + 2 * 2)
+
+
 #: By the names that ggml and PyTorch users write.
 ELEMENTS: dict[str, Element] = {
     e.name: e
@@ -40,13 +45,14 @@ ELEMENTS: dict[str, Element] = {
         Element("f16", 1, 2),
         Element("bf16", 1, 2),
         Element("fp8", 1, 1),
-        Element("int8", 1, 1),
         _blocks("q8_0", 8, 1),
         _blocks("q5_1", 5, 2),
         _blocks("q5_0", 5, 1),
         _blocks("q4_1", 4, 2),
         _blocks("q4_0", 4, 1),
         _blocks("iq4_nl", 4, 1),
+        _groups("mlx_q8", 8),
+        _groups("mlx_q4", 4),
     )
 }
 
@@ -58,3 +64,7 @@ def element(name: str) -> Element:
     except KeyError:
         known = ", ".join(ELEMENTS)
         raise ValueError(f"cache type must be one of {known}, got {name!r}") from None
+
+
+GGML = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"})
+MLX = frozenset({"mlx_q8", "mlx_q4"})

@@ -14,7 +14,7 @@ from harness.models import Model
 
 
 class GeometryError(Exception):
-    """A model's geometry cannot be told; the message is one line: what was read, what is missing."""
+    """A model's geometry cannot be told; one line says what was read and what is missing."""
 
 
 class Sure(StrEnum):
@@ -66,6 +66,11 @@ class KVLayer:
     def v_width(self) -> int:
         """Numbers of one position's values."""
         return self.kv_heads * self.v_dim
+
+    @property
+    def reach(self) -> int | None:
+        """Keys that a query sees at most: the window, the chunk, or None for all of them."""
+        return self.law.window or self.law.chunk
 
     @property
     def kind(self) -> str:

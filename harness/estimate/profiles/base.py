@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal
@@ -11,8 +10,8 @@ from typing import ClassVar, Literal
 from harness.estimate.elements import Element, element
 from harness.estimate.geometry import Geometry, KVLayer
 
-#: When the cache is looked at: the most it holds while the prompt is fed, behind the prompt,
-#: behind the first token after it, and once `context` positions have been reached token by token.
+#: When the cache is looked at: the most that each layer holds while the prompt is fed; behind the
+#: prompt; behind the token that follows it; with `context` positions, the last ones fed singly.
 Phase = Literal["peak", "prefill", "first_decode", "steady"]
 PHASES: tuple[Phase, ...] = ("peak", "prefill", "first_decode", "steady")
 
@@ -65,6 +64,10 @@ class Request:
         return element(self.k_type), element(self.v_type)
 
 
+#: What any runtime can store.
+PLAIN = frozenset({"f32", "f16", "bf16"})
+
+
 class Honours(StrEnum):
     """Whether a runtime forgets what is behind a model's windows."""
 
@@ -82,6 +85,10 @@ class Profile(ABC):
     """How one runtime, with its options, lays out a cache."""
 
     name: ClassVar[str]
+    #: How the figures are known to be right.
+    evidence: ClassVar[str]
+    #: Names of the element types that it can store.
+    stores: ClassVar[frozenset[str]] = PLAIN
     #: Families whose windows the runtime is known to honour, and known to ignore.
     honoured: ClassVar[frozenset[str]] = frozenset()
     ignored: ClassVar[frozenset[str]] = frozenset()
@@ -101,6 +108,15 @@ class Profile(ABC):
         Raises Unsupported for what the runtime cannot hold.
         """
 
+    def check_types(self, request: Request) -> None:
+        """Raise Unsupported unless keys and values are of types that this runtime stores."""
+        for stored in request.elements:
+            if stored.name not in self.stores:
+                raise Unsupported(
+                    f"{self.name} has no cache of {stored.name}; "
+                    f"it has {', '.join(sorted(self.stores))}"
+                )
+
     def total(self, geometry: Geometry, request: Request) -> int:
         """Bytes of the whole cache."""
         return sum(self.layer_bytes(geometry, request))
@@ -115,6 +131,7 @@ class SlotProfile(Profile):
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Slots times the bytes of a position's keys and values, times the sequences."""
+        self.check_types(request)
         honoured = self.honours(geometry) is Honours.YES
         return [
             request.sequences
@@ -138,16 +155,6 @@ def slot_bytes(layer: KVLayer, request: Request) -> int:
     except ValueError as error:
         raise Unsupported(str(error)) from error
     return layer.kv_heads * (k_bytes + v_bytes)
-
-
-def runs(layers: tuple[KVLayer, ...], sizes: list[int]) -> Iterator[tuple[KVLayer, int, int]]:
-    """(layer, bytes, count) of each sort of layer that owns a cache, in order of first sight."""
-    counts: dict[tuple[KVLayer, int], int] = {}
-    for layer, size in zip(layers, sizes, strict=True):
-        if layer.owns:
-            counts[layer, size] = counts.get((layer, size), 0) + 1
-    for (layer, size), n in counts.items():
-        yield layer, size, n
 
 
 def _check(field: str, value: object, most: int) -> None:

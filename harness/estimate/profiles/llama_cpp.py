@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from harness.estimate.elements import GGML
 from harness.estimate.geometry import Geometry, KVLayer
-from harness.estimate.profiles.base import Honours, Profile, Request, Unsupported, pad
+from harness.estimate.profiles.base import PLAIN, Honours, Profile, Request, Unsupported, pad
 
 _CELLS = 256  # llama.cpp rounds contexts and windows up to this
 
@@ -32,14 +33,17 @@ class LlamaCpp(Profile):
     flash_attention: bool = True
 
     name: ClassVar[str] = "llama.cpp"
+    evidence: ClassVar[str] = "reconciled with its log"
+    stores: ClassVar[frozenset[str]] = PLAIN | GGML
     honoured: ClassVar[frozenset[str]] = frozenset(
         {"gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
     )
-    ignored: ClassVar[frozenset[str]] = frozenset({"mistral", "phi3", "qwen2"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"mistral", "phi3", "qwen2", "llama3"})
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer, whatever the phase: nothing grows."""
         keys, values = request.elements
+        self.check_types(request)
         if values.quantized and not self.flash_attention:
             raise Unsupported(f"llama.cpp stores values as {values.name} with flash attention only")
         honoured = self.honours(geometry) is Honours.YES and not self.swa_full
@@ -64,7 +68,7 @@ class LlamaCpp(Profile):
     def cells(self, layer: KVLayer, request: Request, *, honoured: bool = True) -> int:
         """Cells of one stream of a layer."""
         full = self._context(request)
-        reach = layer.law.window or layer.law.chunk
+        reach = layer.reach
         if reach is None or not honoured:
             return full
         shared = request.sequences if self.unified else 1

@@ -11,8 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
+from harness.estimate.elements import MLX
 from harness.estimate.geometry import Geometry, KVLayer
-from harness.estimate.profiles.base import Honours, Phase, Request, SlotProfile, Unsupported, pad
+from harness.estimate.profiles.base import (
+    PLAIN,
+    Honours,
+    Phase,
+    Request,
+    SlotProfile,
+    Unsupported,
+    pad,
+)
 
 _STEP = 256  # slots by which mlx-lm's caches grow
 
@@ -66,22 +75,32 @@ class Mlx(SlotProfile):
     prefill_step: int = 2048
 
     name: ClassVar[str] = "mlx-lm"
+    evidence: ClassVar[str] = "reconciled with its arrays"
+    stores: ClassVar[frozenset[str]] = PLAIN | MLX
     honoured: ClassVar[frozenset[str]] = frozenset(
         {"gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
     )
     ignored: ClassVar[frozenset[str]] = frozenset({"gemma2", "mistral", "phi3", "qwen2"})
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
-        """Bytes per layer.  Raises Unsupported for ggml's quantized types."""
-        for stored in request.elements:
-            if stored.quantized:
-                raise Unsupported(f"mlx-lm has no cache of {stored.name}")
+        """Bytes per layer.
+
+        Raises Unsupported for quantized keys with other values, and for a quantized ring: mlx-lm
+        has none.
+        """
+        keys, values = request.elements
+        self.check_types(request)
+        if keys.quantized or values.quantized:
+            if keys != values:
+                raise Unsupported(f"mlx-lm has no cache of {keys.name} keys, {values.name} values")
+            if self.honours(geometry) is Honours.YES:
+                raise Unsupported("mlx-lm's rotating and chunked caches cannot be quantized")
         return super().layer_bytes(geometry, request)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
         """Slots of one sequence's arrays."""
         kind = layer.kind if honoured else "full"
-        reach = layer.law.window or layer.law.chunk or 0
+        reach = layer.reach or 0
         return _slots(
             kind, reach, request.prompt_len, request.context, self.prefill_step, request.phase
         )
@@ -104,6 +123,3 @@ def _slots(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: 
             if held == before:  # a full ring stays as it is
                 break
     return held.slots
-
-
-__all__ = ["Honours", "Mlx"]

@@ -1,0 +1,52 @@
+"""The harness's own eager caches: a ring behind each window, a growing cache in full layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.estimate.geometry import Geometry
+from harness.estimate.profiles.base import Honours, Profile, Request, slot_bytes
+
+_POSITION = 8  # bytes of the position that a ring keeps of each slot
+
+
+@dataclass(frozen=True)
+class OwnRing(Profile):
+    """`SinkRingCache` and `GrowingCache`.
+
+    chunk: longest chunk that is fed (`CacheShape.max_chunk`).
+    """
+
+    chunk: int = 512
+
+    name: ClassVar[str] = "harness.ring"
+    evidence: ClassVar[str] = "reconciled in this process"
+
+    def honours(self, geometry: Geometry) -> Honours:
+        """Windows; a chunked layer is kept in full."""
+        if any(layer.law.chunk is not None for layer in geometry.layers):
+            return Honours.NO
+        return Honours.YES if geometry.bounded else Honours.NOTHING
+
+    def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
+        """Bytes per layer: a ring from the start, a growing cache as far as it is filled."""
+        self.check_types(request)
+        filled = {
+            "peak": request.prompt_len,
+            "prefill": request.prompt_len,
+            "first_decode": request.prompt_len + 1,
+            "steady": request.context,
+        }[request.phase]
+        sizes = []
+        for layer in geometry.layers:
+            width, window = request.sequences * slot_bytes(layer, request), layer.law.window
+            if not layer.owns:
+                sizes.append(0)
+            elif window is None:
+                sizes.append(filled * width)
+            else:
+                # Room for window - 1 keys before a chunk; longer chunks than this pass by.
+                slots = layer.law.sink + window - 1 + min(self.chunk, window + 1)
+                sizes.append(slots * (width + _POSITION))
+        return sizes
