@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli_kv import kv
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -35,6 +37,7 @@ app = typer.Typer(
 )
 baseline = typer.Typer(help="The exact integers of earlier runs.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
+app.command()(kv)
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
 Baselines = Annotated[Path, typer.Option(help="Folder of the baselines.")]

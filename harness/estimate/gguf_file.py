@@ -31,20 +31,15 @@ _OTHER_CACHES = ("attention.kv_lora_rank", "ssm.state_size", "wkv.head_size", "s
 def read_file(path: Path) -> Geometry:
     """The geometry that a GGUF file's metadata describes; tensors are not read.
 
-    Raises GeometryError for a file that is none, is damaged or lacks a key, and where the `gguf`
-    package is missing.
+    Raises GeometryError for a file that is none, is damaged or lacks a key.
     """
     return read(metadata(path), str(path))
 
 
 def metadata(path: Path) -> dict[str, Any]:
     """All metadata but the tokenizer's, by key."""
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise GeometryError(
-            f"{path}: the gguf package is not installed: pip install 'attention-harness[gguf]'"
-        ) from error
+    from gguf import GGUFReader
+
     if not path.is_file():
         raise GeometryError(f"{path}: no such file")
     try:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from harness.estimate.profiles import executorch, transformers
 from harness.estimate.profiles.base import (
+    PHASES,
     Honours,
-    Phase,
     Profile,
     Request,
     RequestError,
     Unsupported,
 )
 from harness.estimate.profiles.heuristic import Heuristic
-from harness.estimate.profiles.ideal import Ideal
+from harness.estimate.profiles.ideal import Dense, Ideal
 from harness.estimate.profiles.llama_cpp import LlamaCpp
 from harness.estimate.profiles.mlx import Mlx
 from harness.estimate.profiles.own import OwnRing
@@ -24,6 +24,7 @@ from harness.estimate.profiles.vllm import Vllm
 PROFILES: dict[str, type[Profile]] = {
     kind.name: kind
     for kind in (
+        Dense,
         Ideal,
         LlamaCpp,
         Mlx,
@@ -39,14 +40,15 @@ PROFILES: dict[str, type[Profile]] = {
 }
 
 __all__ = [
+    "PHASES",
     "PROFILES",
+    "Dense",
     "Heuristic",
     "Honours",
     "Ideal",
     "LlamaCpp",
     "Mlx",
     "OwnRing",
-    "Phase",
     "Profile",
     "Request",
     "RequestError",

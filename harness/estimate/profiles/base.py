@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from harness.estimate.elements import Element, element
 from harness.estimate.geometry import Geometry, KVLayer
 
 #: When the cache is looked at: the most that each layer holds while the prompt is fed; behind the
 #: prompt; behind the token that follows it; with `context` positions, the last ones fed singly.
-Phase = Literal["peak", "prefill", "first_decode", "steady"]
-PHASES: tuple[Phase, ...] = ("peak", "prefill", "first_decode", "steady")
+PHASES = ("peak", "prefill", "first_decode", "steady")
 
-#: No cache of a longer context exists; what is larger is a slip of the keyboard.
-MAX_CONTEXT = 1 << 32
+#: No model takes a longer context; what is larger is a slip of the keyboard.
+MAX_CONTEXT = 1 << 27
 MAX_SEQUENCES = 1 << 16
 
 
@@ -37,15 +36,15 @@ class Request:
     context: int
     sequences: int = 1
     prompt: int | None = None
-    phase: Phase = "steady"
+    phase: str = "steady"
     k_type: str = "f16"
     v_type: str = "f16"
 
     def __post_init__(self) -> None:
-        _check("context", self.context, MAX_CONTEXT)
-        _check("sequences", self.sequences, MAX_SEQUENCES)
+        check_int("context", self.context, MAX_CONTEXT)
+        check_int("sequences", self.sequences, MAX_SEQUENCES)
         if self.prompt is not None:
-            _check(f"prompt (context={self.context})", self.prompt, self.context)
+            check_int(f"prompt (context={self.context})", self.prompt, self.context)
         if self.phase not in PHASES:
             raise RequestError(f"phase must be one of {', '.join(PHASES)}, got {self.phase!r}")
         for name in (self.k_type, self.v_type):
@@ -81,6 +80,7 @@ class Unsupported(Exception):
     """The runtime cannot hold such a cache; the reason is one line."""
 
 
+@dataclass(frozen=True)
 class Profile(ABC):
     """How one runtime, with its options, lays out a cache."""
 
@@ -157,9 +157,10 @@ def slot_bytes(layer: KVLayer, request: Request) -> int:
     return layer.kv_heads * (k_bytes + v_bytes)
 
 
-def _check(field: str, value: object, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise RequestError(f"{field} must be an integer in 1…{most}, got {value!r}")
+def check_int(field: str, value: object, most: int = MAX_CONTEXT, least: int = 1) -> None:
+    """Raise RequestError naming the field unless the value is an integer in least…most."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise RequestError(f"{field} must be an integer in {least}…{most}, got {value!r}")
 
 
 def pad(n: int, step: int) -> int:

@@ -12,14 +12,14 @@ from harness.estimate.geometry import Geometry, KVLayer
 from harness.estimate.profiles.base import (
     Honours,
     Request,
-    RequestError,
     SlotProfile,
     Unsupported,
+    check_int,
 )
 
 
 class _Exported(SlotProfile):
-    evidence: ClassVar[str] = "reconciled in this process"
+    evidence: ClassVar[str] = "its own storages"
 
     def honours(self, geometry: Geometry) -> Honours:
         """Windows as exported; chunks are not known to any of these caches."""
@@ -53,10 +53,9 @@ class Sink(_Exported):
     name: ClassVar[str] = "executorch.sink"
 
     def __post_init__(self) -> None:
-        if self.sink < 0:
-            raise RequestError(f"sink must be an integer >= 0, got {self.sink}")
-        if self.window is not None and self.window < 1:
-            raise RequestError(f"window must be an integer >= 1, got {self.window}")
+        check_int("sink", self.sink, least=0)
+        if self.window is not None:
+            check_int("window", self.window)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
         """sink + 2W, whatever the context.  Raises Unsupported where no window is given."""
@@ -77,6 +76,9 @@ class Static(_Exported):
     input_len: int = 32
 
     name: ClassVar[str] = "executorch.static"
+
+    def __post_init__(self) -> None:
+        check_int("input_len", self.input_len)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
         """min(W, context - input_len).  Raises Unsupported where a step fills the context."""

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.estimate.geometry import Geometry
-from harness.estimate.profiles.base import Honours, Profile, Request, Unsupported
+from harness.estimate.profiles.base import Honours, Profile, Request, RequestError, Unsupported
 
 _BYTES = 3.5 * 1024 * 1024  # of one billion parameters and 1024 positions
 _ACTIVE = 4.0  # a mixture's attention is as large as that of a dense model of so many active parts
+
+_MOST = 1e6  # billions of parameters
 
 
 def effective_context(context: int, window: int | None, ratio: float | None) -> float:
@@ -42,15 +44,23 @@ def heuristic_bytes(
 
 @dataclass(frozen=True)
 class Heuristic(Profile):
-    """The rule of thumb.  billions: parameters of the model, None where they are not known."""
+    """The rule of thumb.  billions: parameters of the model, None where they are not known.
+
+    Raises RequestError for parameters that cannot be counted.
+    """
 
     billions: float | None = None
     active: float | None = None
 
     name: ClassVar[str] = "heuristic"
-    evidence: ClassVar[str] = "a rule of thumb"
+    evidence: ClassVar[str] = "rule of thumb"
     stores: ClassVar[frozenset[str]] = frozenset({"f16", "bf16"})
     honoured: ClassVar[frozenset[str]] = frozenset({"gemma2", "gemma3", "gpt-oss", "cohere2"})
+
+    def __post_init__(self) -> None:
+        for field, value in (("billions", self.billions), ("active", self.active)):
+            if value is not None and not 0 < value <= _MOST:  # neither holds for NaN
+                raise RequestError(f"{field} must be a number in 0…{_MOST:g}, got {value}")
 
     def honours(self, geometry: Geometry) -> Honours:
         """Its allowlist; anything else keeps the whole context, Mistral's window included."""

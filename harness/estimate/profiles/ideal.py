@@ -25,3 +25,20 @@ class Ideal(SlotProfile):
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
         """min(context, window or chunk)."""
         return min(request.context, layer.reach or request.context)
+
+
+@dataclass(frozen=True)
+class Dense(SlotProfile):
+    """Every position in every layer that owns a cache, as if there were no windows."""
+
+    name: ClassVar[str] = "dense"
+    stores: ClassVar[frozenset[str]] = frozenset(ELEMENTS)
+    evidence: ClassVar[str] = "the law"
+
+    def honours(self, geometry: Geometry) -> Honours:
+        """Never."""
+        return Honours.NO if geometry.bounded else Honours.NOTHING
+
+    def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
+        """The context."""
+        return request.context

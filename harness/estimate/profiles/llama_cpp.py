@@ -11,7 +11,15 @@ from typing import ClassVar
 
 from harness.estimate.elements import GGML
 from harness.estimate.geometry import Geometry, KVLayer
-from harness.estimate.profiles.base import PLAIN, Honours, Profile, Request, Unsupported, pad
+from harness.estimate.profiles.base import (
+    PLAIN,
+    Honours,
+    Profile,
+    Request,
+    Unsupported,
+    check_int,
+    pad,
+)
 
 _CELLS = 256  # llama.cpp rounds contexts and windows up to this
 
@@ -33,12 +41,16 @@ class LlamaCpp(Profile):
     flash_attention: bool = True
 
     name: ClassVar[str] = "llama.cpp"
-    evidence: ClassVar[str] = "reconciled with its log"
+    evidence: ClassVar[str] = "its own log"
     stores: ClassVar[frozenset[str]] = PLAIN | GGML
     honoured: ClassVar[frozenset[str]] = frozenset(
         {"gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
     )
     ignored: ClassVar[frozenset[str]] = frozenset({"mistral", "phi3", "qwen2", "llama3"})
+
+    def __post_init__(self) -> None:
+        check_int("n_batch", self.n_batch)
+        check_int("n_ubatch", self.n_ubatch)
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer, whatever the phase: nothing grows."""

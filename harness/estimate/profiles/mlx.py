@@ -16,10 +16,10 @@ from harness.estimate.geometry import Geometry, KVLayer
 from harness.estimate.profiles.base import (
     PLAIN,
     Honours,
-    Phase,
     Request,
     SlotProfile,
     Unsupported,
+    check_int,
     pad,
 )
 
@@ -75,12 +75,15 @@ class Mlx(SlotProfile):
     prefill_step: int = 2048
 
     name: ClassVar[str] = "mlx-lm"
-    evidence: ClassVar[str] = "reconciled with its arrays"
+    evidence: ClassVar[str] = "its own arrays"
     stores: ClassVar[frozenset[str]] = PLAIN | MLX
     honoured: ClassVar[frozenset[str]] = frozenset(
         {"gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
     )
     ignored: ClassVar[frozenset[str]] = frozenset({"gemma2", "mistral", "phi3", "qwen2"})
+
+    def __post_init__(self) -> None:
+        check_int("prefill_step", self.prefill_step)
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer.
@@ -107,7 +110,7 @@ class Mlx(SlotProfile):
 
 
 @lru_cache(maxsize=1024)
-def _slots(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: Phase) -> int:
+def _slots(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: str) -> int:
     feed = _KINDS[kind]
     held, most, left = _Held(), 0, prompt - 1
     while left:
@@ -117,9 +120,11 @@ def _slots(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: 
     if phase in {"peak", "prefill"}:
         return most if phase == "peak" else held.slots
     held = feed(held, 1, reach)
-    if phase == "steady":
-        for _ in range(context - prompt):
-            before, held = held, feed(held, 1, reach)
-            if held == before:  # a full ring stays as it is
-                break
+    singles = context - prompt if phase == "steady" else 0
+    if kind == "full":  # by whole steps: a context may be long
+        return held.slots + pad(max(0, held.filled + singles - held.slots), _STEP)
+    for _ in range(singles):
+        before, held = held, feed(held, 1, reach)
+        if held == before:  # a full ring stays as it is
+            break
     return held.slots

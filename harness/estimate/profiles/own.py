@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.estimate.geometry import Geometry
-from harness.estimate.profiles.base import Honours, Profile, Request, slot_bytes
+from harness.estimate.profiles.base import Honours, Profile, Request, check_int, slot_bytes
 
 _POSITION = 8  # bytes of the position that a ring keeps of each slot
 
@@ -21,7 +21,10 @@ class OwnRing(Profile):
     chunk: int = 512
 
     name: ClassVar[str] = "harness.ring"
-    evidence: ClassVar[str] = "reconciled in this process"
+    evidence: ClassVar[str] = "its own storages"
+
+    def __post_init__(self) -> None:
+        check_int("chunk", self.chunk)
 
     def honours(self, geometry: Geometry) -> Honours:
         """Windows; a chunked layer is kept in full."""

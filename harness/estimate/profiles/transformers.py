@@ -14,7 +14,7 @@ from harness.estimate.profiles.base import Honours, Request, SlotProfile
 
 
 class _FromConfig(SlotProfile):
-    evidence: ClassVar[str] = "reconciled in this process"
+    evidence: ClassVar[str] = "its own storages"
 
     def honours(self, geometry: Geometry) -> Honours:
         """For every model: the cache is made from the config, whatever the architecture."""

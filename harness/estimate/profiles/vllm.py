@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.estimate.geometry import KVLayer
-from harness.estimate.profiles.base import PLAIN, Request, SlotProfile, pad
+from harness.estimate.profiles.base import PLAIN, Request, SlotProfile, check_int, pad
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,15 @@ class Vllm(SlotProfile):
     batched: int = 8192
 
     name: ClassVar[str] = "vllm"
-    evidence: ClassVar[str] = "from its source, not run"
+    evidence: ClassVar[str] = "its source, not run"
     stores: ClassVar[frozenset[str]] = PLAIN | {"fp8"}
     honoured: ClassVar[frozenset[str]] = frozenset(
         {"gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "mistral", "llama4"}
     )
+
+    def __post_init__(self) -> None:
+        check_int("block", self.block)
+        check_int("batched", self.batched)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
         """Slots of whole blocks."""
