@@ -18,7 +18,7 @@ from harness.estimate.profiles.heuristic import Heuristic
 from harness.estimate.profiles.ideal import Dense, Ideal
 from harness.estimate.profiles.llama_cpp import LlamaCpp
 from harness.estimate.profiles.mlx import Mlx
-from harness.estimate.profiles.own import OwnRing
+from harness.estimate.profiles.own import OwnRing, OwnStatic
 from harness.estimate.profiles.vllm import Vllm
 
 PROFILES: dict[str, type[Profile]] = {
@@ -35,6 +35,7 @@ PROFILES: dict[str, type[Profile]] = {
         executorch.Sink,
         executorch.Static,
         OwnRing,
+        OwnStatic,
         Heuristic,
     )
 }
@@ -49,6 +50,7 @@ __all__ = [
     "LlamaCpp",
     "Mlx",
     "OwnRing",
+    "OwnStatic",
     "Profile",
     "Request",
     "RequestError",

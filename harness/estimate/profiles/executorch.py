@@ -84,5 +84,5 @@ class Static(_Exported):
         """min(W, context - input_len).  Raises Unsupported where a step fills the context."""
         room = request.context - self.input_len
         if room < 1:
-            raise Unsupported(f"a step of {self.input_len} tokens leaves a context no cache")
+            raise Unsupported(f"a step of {self.input_len} tokens leaves no cache")
         return min(room, layer.law.window) if honoured and layer.law.window else room

@@ -1,12 +1,20 @@
-"""The harness's own eager caches: a ring behind each window, a growing cache in full layers."""
+"""The harness's own caches: rings and growing ones, and those of its static graphs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.estimate.geometry import Geometry
-from harness.estimate.profiles.base import Honours, Profile, Request, check_int, slot_bytes
+from harness.estimate.geometry import Geometry, KVLayer
+from harness.estimate.profiles.base import (
+    Honours,
+    Profile,
+    Request,
+    SlotProfile,
+    Unsupported,
+    check_int,
+    slot_bytes,
+)
 
 _POSITION = 8  # bytes of the position that a ring keeps of each slot
 
@@ -53,3 +61,30 @@ class OwnRing(Profile):
                 slots = layer.law.sink + window - 1 + min(self.chunk, window + 1)
                 sizes.append(slots * (width + _POSITION))
         return sizes
+
+
+@dataclass(frozen=True)
+class OwnStatic(SlotProfile):
+    """`StaticLayout` with the lengths of `model_cache_lens`.
+
+    input_len: tokens of one step; they stand beside the cache, not in it.
+    """
+
+    input_len: int = 32
+
+    name: ClassVar[str] = "harness.static"
+    evidence: ClassVar[str] = "its own storages"
+
+    def __post_init__(self) -> None:
+        check_int("input_len", self.input_len)
+
+    def honours(self, geometry: Geometry) -> Honours:
+        """Windows and chunks."""
+        return Honours.YES if geometry.bounded else Honours.NOTHING
+
+    def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
+        """min(sink + window or chunk, context - input_len)."""
+        room = request.context - self.input_len
+        if room < 1:
+            raise Unsupported(f"a step of {self.input_len} tokens leaves no cache")
+        return room if layer.reach is None else min(room, layer.law.sink + layer.reach)
