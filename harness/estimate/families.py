@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: Spellings that are no mere variant of the name: "gemma3_text" and "gpt_oss" need no row.
-_ALIASES = {"llama": "llama3", "gptoss": "gpt-oss", "cohere2moe": "cohere2"}
+_ALIASES = {"llama3": "llama", "gptoss": "gpt-oss"}
 
 _SUFFIXES = ("_text", "_vl", "forcausallm", "forconditionalgeneration")
 
 
 def canonical(name: str) -> str:
-    """The family of a model_type, a class name or a GGUF architecture, as the model table says it.
+    """The family of a model_type, a class name or a GGUF architecture, in one spelling.
 
     "gemma3_text" and "Gemma3ForConditionalGeneration" are "gemma3"; "gpt_oss" is "gpt-oss".
     Names are compared whole: "gemma" and "gemma3" are two families.

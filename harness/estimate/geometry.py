@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from harness.estimate.families import canonical
 from harness.law import Layer
 from harness.models import Model
 
@@ -84,7 +85,7 @@ class KVLayer:
 class Geometry:
     """A model's layers, and the facts that they were made from.
 
-    family: architecture by the name of the model table, e.g. "gemma3", "gpt-oss".
+    family: architecture as `families.canonical` spells it, e.g. "gemma3", "gpt-oss", "llama".
     """
 
     name: str
@@ -114,4 +115,4 @@ def from_model(model: Model, facts: Iterable[Fact] = ()) -> Geometry:
         )
         for i, source in enumerate(model.kv_sources)
     )
-    return Geometry(model.name, model.family, layers, tuple(facts))
+    return Geometry(model.name, canonical(model.family), layers, tuple(facts))

@@ -96,23 +96,6 @@ def _layer_count(fields: Fields) -> int:
     return n
 
 
-def _override(fields: Fields, key: str, values: list[int]) -> list[int]:
-    """With what `per_layer_config` says of single layers (transformers 5)."""
-    layers = fields.data.get("per_layer_config")
-    if not isinstance(layers, Mapping):
-        return values
-    values, changed = list(values), False
-    for index, part in layers.items():
-        if not str(index).isdecimal() or int(index) >= len(values) or not isinstance(part, Mapping):
-            raise fields.error(f"{fields.prefix}per_layer_config must map layers to fields", index)
-        if part.get(key) is not None:
-            values[int(index)] = fields.check(f"per_layer_config.{index}.{key}", part[key])
-            changed = True
-    if changed:
-        fields.stated(key, sorted(set(values)), f"per_layer_config.*.{key}")
-    return values
-
-
 def _head_dims(fields: Fields, family: str, laws: hf_layers.Laws) -> tuple[list[int], list[int]]:
     """Numbers per head of keys and of values, for each layer."""
     dims = [_head_dim(fields, family)] * len(laws)
@@ -120,7 +103,7 @@ def _head_dims(fields: Fields, family: str, laws: hf_layers.Laws) -> tuple[list[
     if wide is not None:
         dims = [dim if law.bounded else wide for dim, law in zip(dims, laws, strict=True)]
         fields.stated("head_dim of full layers", wide, "global_head_dim")
-    dims = _override(fields, "head_dim", dims)
+    dims = fields.overridden("head_dim", dims)
     v_dim = fields.integer("v_head_dim")
     if v_dim is None:
         return dims, dims
@@ -170,7 +153,7 @@ def _kv_heads(fields: Fields, family: str, laws: hf_layers.Laws) -> list[int]:
     if few is not None and fields.flag("attention_k_eq_v"):
         heads = [h if law.bounded else few for h, law in zip(heads, laws, strict=True)]
         fields.stated("kv heads of full layers", few, "num_global_key_value_heads")
-    return _override(fields, "num_key_value_heads", heads)
+    return fields.overridden("num_key_value_heads", heads)
 
 
 def _shared(fields: Fields, laws: hf_layers.Laws) -> list[int | None]:

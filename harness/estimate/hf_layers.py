@@ -38,8 +38,12 @@ def laws(fields: Fields, family: str, n: int) -> list[Layer]:
             )
     if _CHUNKED in kinds and chunk is not None:
         fields.stated("chunk", chunk, "attention_chunk_size")
-    made = {_FULL: Layer(), _SLIDING: Layer(window=window), _CHUNKED: Layer(chunk=chunk)}
-    return [made[kind] for kind in kinds]
+    windows = fields.overridden("sliding_window", [window or 1] * n)
+    made = {_FULL: Layer(), _CHUNKED: Layer(chunk=chunk)}
+    return [
+        Layer(window=own) if kind == _SLIDING else made[kind]
+        for kind, own in zip(kinds, windows, strict=True)
+    ]
 
 
 def _window(fields: Fields, family: str) -> int | None:

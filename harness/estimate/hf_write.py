@@ -12,7 +12,6 @@ _MODEL_TYPES = {
     "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     "gpt-oss": "gpt_oss",
-    "llama3": "llama",
     "llama4": "llama4_text",
 }
 

@@ -46,7 +46,7 @@ class LlamaCpp(Profile):
     honoured: ClassVar[frozenset[str]] = frozenset(
         {"gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
     )
-    ignored: ClassVar[frozenset[str]] = frozenset({"mistral", "phi3", "qwen2", "llama3"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"mistral", "phi3", "qwen2", "llama"})
 
     def __post_init__(self) -> None:
         check_int("n_batch", self.n_batch)
