@@ -92,14 +92,14 @@ class Fields:
         return list(value)
 
     def overridden(self, key: str, values: Sequence[int]) -> list[int]:
-        """One value per layer, with what `per_layer_config` says of single ones (transformers 5)."""
+        """One value per layer, with what `per_layer_config` (transformers 5) says of some."""
         layers = self.data.get("per_layer_config")
         values, changed = list(values), False
         if not isinstance(layers, Mapping):
             return values
         for index, part in layers.items():
-            known = str(index).isascii() and str(index).isdecimal() and int(index) < len(values)
-            if not known or not isinstance(part, Mapping):
+            known = {str(i) for i in range(len(values))}
+            if str(index) not in known or not isinstance(part, Mapping):
                 raise self.error(f"{self.prefix}per_layer_config must map layers to fields", index)
             if part.get(key) is not None:
                 values[int(index)] = self.check(f"per_layer_config.{index}.{key}", part[key])

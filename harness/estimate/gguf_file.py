@@ -52,9 +52,8 @@ def metadata(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise GeometryError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # a damaged file ends in whatever the parser trips over
-        raise GeometryError(
-            f"{path}: not a readable GGUF file: {type(error).__name__}: {error}"
-        ) from error
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GeometryError(f"{path}: not a readable GGUF file: {said}") from error
 
 
 def read(data: dict[str, Any], name: str = "gguf") -> Geometry:
