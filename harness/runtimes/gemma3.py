@@ -9,7 +9,7 @@ queries and keys per head, RoPE with another base in full layers, the embedding 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -23,7 +23,32 @@ from harness.models import Model
 
 #: The square root, by which embeddings are scaled, is a power of two: exact in every precision.
 HIDDEN, FEED_FORWARD = 64, 64
+#: In float64 every runtime's tiny model is this one.
+DENSE_KEY = "harness.runtimes.gemma3"
 ROPE_BASE = {"sliding_attention": 10_000.0, "full_attention": 1_000_000.0}
+
+#: The layers' tensors by their names in Hugging Face checkpoints.
+_CHECKPOINT = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+
+def as_gemma3(model: Model) -> Model:
+    """The same layers, filed under the family whose body they get here."""
+    return replace(model, family="gemma3")
+
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -46,6 +71,25 @@ class Gemma3:
     def to(self, dtype: torch.dtype) -> Gemma3:
         """The same weights in `dtype`."""
         return Gemma3(self.model, {name: t.to(dtype) for name, t in self.tensors.items()})
+
+    def gguf(self) -> dict[str, Tensor]:
+        """By their names in GGUF files, whose norms hold the factor itself."""
+        return {
+            f"{name}.weight": 1 + tensor if name.endswith("_norm") else tensor
+            for name, tensor in self.tensors.items()
+        }
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """By their names in Hugging Face checkpoints; the head is the embedding."""
+        out = {
+            "model.embed_tokens.weight": self.tensors["token_embd"],
+            "model.norm.weight": self.tensors["output_norm"],
+        }
+        for name, tensor in self.tensors.items():
+            if name.startswith("blk."):
+                _, i, part = name.split(".")
+                out[f"model.layers.{i}.{_CHECKPOINT[part]}.weight"] = tensor
+        return out
 
 
 @lru_cache(maxsize=64)
@@ -80,7 +124,7 @@ def make(model: Model, vocab: int, seed: int) -> Gemma3:
             "ffn_gate": matrix(FEED_FORWARD, HIDDEN),
             "ffn_up": matrix(FEED_FORWARD, HIDDEN),
             "ffn_down": matrix(HIDDEN, FEED_FORWARD),
-            # Runtimes round GELU as they like: a feed-forward layer of little weight lets keys show.
+            # Runtimes round GELU as they like: where feed-forward layers weigh little, keys show.
             "post_ffw_norm": norm() - 0.75,
         }
         tensors |= {f"blk.{i}.{name}": tensor for name, tensor in layer.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -31,6 +30,8 @@ from harness.runtimes.llama_context import LlamaContext, LlamaModel, Options
 #: Sequences that one context holds; llama.cpp takes no more than 256.
 _MOST_SEQUENCES = 64
 _MICRO_BATCH = 64
+#: llama.cpp rounds contexts, and windows with a micro-batch, up to so many cells.
+CELLS = 256
 
 
 def gelu_of_ggml(x: Tensor) -> Tensor:
@@ -41,8 +42,6 @@ def gelu_of_ggml(x: Tensor) -> Tensor:
 
 class LlamaDecoder:
     """One sequence per row of the batch, each with cells of its own."""
-
-    unified = False
 
     def __init__(self, case: Case) -> None:
         if case.batch > _MOST_SEQUENCES:
@@ -64,19 +63,14 @@ class LlamaDecoder:
         """Float32 keys and values and plain attention, so that rounding hides no key."""
         fed = self.case.batch * self.case.max_chunk
         return Options(
-            n_ctx=self.sequences() * _padded(self.case.max_context),
+            n_ctx=self.case.batch * padded(self.case.max_context),
             n_batch=max(2048, fed),
             n_ubatch=_MICRO_BATCH,
-            n_seq_max=self.sequences(),
-            unified=self.unified,
+            n_seq_max=self.case.batch,
             flash="off",
             k_type="f32",
             v_type="f32",
         )
-
-    def sequences(self) -> int:
-        """Sequences that the context is made for."""
-        return self.case.batch
 
     def feed(self, tokens: Tensor) -> Tensor:
         """tokens (B, t) int64 -> logits (B, t, V), by one ``llama_decode``."""
@@ -118,7 +112,7 @@ class LlamaDecoder:
         In float32 with ggml's rounding of GELU, in float64 without.
         """
         dtype = getattr(torch, self.case.dtype)
-        weights = _weights(self.case.model, self.case.vocab, self.case.weights_seed).to(dtype)
+        weights = gemma3.make(self.case.model, self.case.vocab, self.case.weights_seed).to(dtype)
         activation = gemma3.gelu_tanh if dtype == torch.float64 else gelu_of_ggml
         return gemma3.dense(weights, tokens, layers, activation)
 
@@ -128,9 +122,17 @@ class LlamaCppSubject:
 
     package = "xllamacpp"
     name = "llama.cpp"
+    dense_key = gemma3.DENSE_KEY
     schemes = frozenset({"full", "uniform", "interleaved"})
     decoder: type[LlamaDecoder] = LlamaDecoder
-    models = ("gemma3", "mistral", "mistral-w1", "mistral-w9", "mistral-w64", "llama3")
+    models: tuple[str, ...] = (
+        "gemma3",
+        "mistral",
+        "mistral-w1",
+        "mistral-w9",
+        "mistral-w64",
+        "llama3",
+    )
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
@@ -151,34 +153,21 @@ class LlamaCppSubject:
         options = self.decoder(case).options()
         runtime = LlamaCpp(options.n_batch, options.n_ubatch, flash_attention=False)
         request = Request(options.n_ctx, case.batch, k_type="f32", v_type="f32")
-        return runtime.layer_bytes(from_model(_gemma3(case.model)), request)
+        return runtime.layer_bytes(from_model(gemma3.as_gemma3(case.model)), request)
 
 
 @lru_cache(maxsize=64)
 def loaded(model: Model, vocab: int, seed: int) -> LlamaModel:
     """The GGUF of a model, written and loaded; kept and shared."""
-    weights = _weights(model, vocab, seed)
-    named = {
-        f"{name}.weight": 1 + tensor if name.endswith("_norm") else tensor
-        for name, tensor in weights.tensors.items()
-    }
     path = Path(_folder()) / f"{model.name}-{seed}.gguf"
-    sizes = gemma3.HIDDEN, gemma3.FEED_FORWARD
-    gguf_file.write_weights(_gemma3(model), path, named, *sizes)
+    weights, sizes = gemma3.make(model, vocab, seed).gguf(), (gemma3.HIDDEN, gemma3.FEED_FORWARD)
+    gguf_file.write_weights(gemma3.as_gemma3(model), path, weights, *sizes)
     return LlamaModel(path)
 
 
-def _gemma3(model: Model) -> Model:
-    return replace(model, family="gemma3")
-
-
-def _weights(model: Model, vocab: int, seed: int) -> gemma3.Gemma3:
-    return gemma3.make(model, vocab, seed)
-
-
-def _padded(positions: int) -> int:
-    """llama.cpp rounds each sequence's cells up to this; said here so that none gets less."""
-    return -(-positions // 256) * 256
+def padded(positions: int) -> int:
+    """Cells that llama.cpp gives to a sequence of so many positions."""
+    return -(-positions // CELLS) * CELLS
 
 
 @cache
