@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,9 @@ from harness.estimate.profiles import PROFILES, Heuristic, LlamaCpp, Profile, Re
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: How a peer's figure is known.
+PEER = "a peer"
 
 #: Contexts of the report's table.
 CONTEXTS = (8192, 32768, 131072)
@@ -59,7 +62,7 @@ def peer_rows(geometry: Geometry, request: Request) -> list[Row]:
         error = None
         if figure.nbytes is not None:
             error = relative_error(figure.nbytes, geometry, request)
-        rows.append(Row(label, "", "a peer", figure.nbytes, (), figure.note, error))
+        rows.append(Row(label, "", PEER, figure.nbytes, (), figure.note, error))
     return rows
 
 
@@ -82,8 +85,29 @@ def defaults(geometry: Geometry) -> list[Profile]:
     return [thumb if kind is Heuristic else kind() for kind in PROFILES.values()]
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row of the published table."""
+
+    geometry: Geometry
+    context: int
+    row: Row
+
+
+def published_lines(contexts: Sequence[int] = CONTEXTS) -> Iterator[Line]:
+    """The model table by contexts, runtimes and peers."""
+    for model in model_id.RELEASED:
+        geometry = model_id.read(model.row)
+        for context in contexts:
+            request = Request(context)
+            for profile in defaults(geometry):
+                yield Line(geometry, context, row(profile, geometry, request))
+            for figure in peer_rows(geometry, request):
+                yield Line(geometry, context, figure)
+
+
 def published_table(contexts: Sequence[int] = CONTEXTS) -> pd.DataFrame:
-    """The model table by contexts and runtimes: one row per figure.
+    """`published_lines` as a frame: one row per figure.
 
     Columns: model, family, context, name, honours, evidence, bytes (pd.NA for none), error, note.
     """
@@ -91,24 +115,16 @@ def published_table(contexts: Sequence[int] = CONTEXTS) -> pd.DataFrame:
 
     records = [
         {
-            "model": geometry.name,
-            "family": geometry.family,
-            "context": context,
-            "name": line.name,
-            "honours": line.honours,
-            "evidence": line.evidence,
-            "bytes": line.nbytes,
-            "error": line.error,
-            "note": line.note,
+            "model": line.geometry.name,
+            "family": line.geometry.family,
+            "context": line.context,
+            "name": line.row.name,
+            "honours": line.row.honours,
+            "evidence": line.row.evidence,
+            "bytes": line.row.nbytes,
+            "error": line.row.error,
+            "note": line.row.note,
         }
-        for geometry in (model_id.read(model.row) for model in model_id.RELEASED)
-        for context in contexts
-        for line in _lines(geometry, Request(context))
+        for line in published_lines(contexts)
     ]
-    frame = pd.DataFrame.from_records(records)
-    return frame.astype({"bytes": "Int64", "error": "Float64"})
-
-
-def _lines(geometry: Geometry, request: Request) -> Iterable[Row]:
-    yield from (row(profile, geometry, request) for profile in defaults(geometry))
-    yield from peer_rows(geometry, request)
+    return pd.DataFrame.from_records(records).astype({"bytes": "Int64", "error": "Float64"})
