@@ -14,6 +14,7 @@ from typing import Any
 from harness.estimate.families import FAMILIES, Family, canonical
 from harness.estimate.fields import MAX_LAYERS, Fields
 from harness.estimate.geometry import Geometry, GeometryError, KVLayer, Sure
+from harness.estimate.gguf_metadata import metadata
 from harness.estimate.hf_config import read_earlier
 from harness.law import Layer
 from harness.models import pattern_types
@@ -34,26 +35,6 @@ def read_file(path: Path) -> Geometry:
     Raises GeometryError for a file that is none, is damaged or lacks a key.
     """
     return read(metadata(path), str(path))
-
-
-def metadata(path: Path) -> dict[str, Any]:
-    """All metadata but the tokenizer's, by key."""
-    from gguf import GGUFReader
-
-    if not path.is_file():
-        raise GeometryError(f"{path}: no such file")
-    try:
-        fields = GGUFReader(path).fields
-        return {
-            key: field.contents()
-            for key, field in fields.items()
-            if not key.startswith("tokenizer.")
-        }
-    except OSError as error:
-        raise GeometryError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # a damaged file ends in whatever the parser trips over
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise GeometryError(f"{path}: not a readable GGUF file: {said}") from error
 
 
 def read(data: dict[str, Any], name: str = "gguf") -> Geometry:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from gguf import GGUFWriter
+from gguf import GGUFEndian, GGUFWriter
 
 from harness.estimate import gguf_file, model_id
 from harness.estimate.geometry import Geometry, GeometryError, Sure, from_model
+from harness.estimate.gguf_metadata import metadata
 from harness.estimate.hf_write import to_config
 from harness.law import Layer
 from harness.models import PUBLISHED
@@ -199,6 +201,35 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
     assert refused >= 8
     with pytest.raises(GeometryError, match="no such file"):
         gguf_file.read_file(tmp_path / "none.gguf")
+
+
+@pytest.mark.parametrize("endian", list(GGUFEndian))
+def test_vocabularies_are_stepped_over(endian: GGUFEndian, tmp_path: Path) -> None:
+    """Keys behind one are still read, tensors are not, in either byte order."""
+    n = 5000
+    path = tmp_path / "a.gguf"
+    writer = GGUFWriter(path, "gemma3", endianess=endian)
+    writer.add_array("tokenizer.ggml.tokens", [f"token {i}" for i in range(n)])
+    writer.add_array("tokenizer.ggml.scores", [float(i) for i in range(n)])
+    writer.add_array("tokenizer.ggml.short", ["a", "b"])
+    for key, value in keys().items():
+        writer.add_uint32(f"gemma3.{key}", value)
+    writer.add_tensor("output.weight", np.zeros((64, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    read_back = metadata(path)
+    assert read_back["tokenizer.ggml.tokens"] == []
+    assert read_back["tokenizer.ggml.short"] == ["a", "b"]
+    assert windows(gguf_file.read_file(path)) == every(6)
+    # A download that has got as far as the metadata, and one that has not.
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - 64 * 64 * 4])
+    assert windows(gguf_file.read_file(path)) == every(6)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(GeometryError, match="not a readable GGUF file"):
+        gguf_file.read_file(path)
 
 
 def test_both_readers_agree() -> None:
