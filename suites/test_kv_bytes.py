@@ -31,6 +31,7 @@ from harness.estimate.profiles import (
 )
 from harness.estimate.resolve import resolve
 from harness.estimate.table import CONTEXTS
+from harness.export.exportable import quiet
 from harness.models import PUBLISHED, TINY
 from harness.runner import open_decoder, tokens_for
 from harness.schedules import Feed, Schedule
@@ -38,6 +39,7 @@ from harness.schemes.growing import GrowingCache
 from harness.schemes.sink_ring import SinkRingCache
 from harness.schemes.static_cache import StaticLayout, model_cache_lens
 from harness.subjects.executorch_body import model_args
+from harness.subjects.executorch_lowering import lower
 from harness.subjects.executorch_sink import Ring as RingSubject
 from harness.subjects.executorch_sink import Sink as SinkSubject
 from harness.subjects.transformers_caches import EagerDynamic, EagerStatic
@@ -121,6 +123,7 @@ def storages(*tensors: Tensor) -> int:
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_dynamic_cache(name: str, context: int) -> None:
     """After the prefill, the first decode, and more of them."""
+    pytest.importorskip("transformers")
     geometry, profile = resolve(name), transformers.Dynamic()
     cache, prompt = dynamic_cache(geometry), context - DECODED
 
@@ -143,6 +146,7 @@ def test_transformers_dynamic_cache(name: str, context: int) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_static_cache(name: str) -> None:
     """Allocated for max_cache_len at once, at every context of the table, for two sequences."""
+    pytest.importorskip("transformers")
     from transformers import StaticCache
 
     geometry = resolve(name)
@@ -170,6 +174,7 @@ RUNS = [
 )
 def test_a_real_run(subject: type, profile: Profile, name: str) -> None:
     """A model is run, a prompt and then single tokens; its storages are measured behind each."""
+    pytest.importorskip(subject.package)
     model = TINY[name]
     window = model.window or model.chunk or 8
     prompt, singles = window + 3, window + 2
@@ -190,6 +195,7 @@ def test_a_real_run(subject: type, profile: Profile, name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "llama4-scout"])
 def test_executorch_rings(name: str) -> None:
     """`RingKVCache` in sliding layers, `KVCache` in full ones, one of each sort at 32768."""
+    pytest.importorskip("executorch")
     from executorch.examples.models.llama.attention import KVCache, RingKVCache
 
     geometry, context = resolve(name), 32_768
@@ -205,6 +211,7 @@ def test_executorch_rings(name: str) -> None:
 @pytest.mark.parametrize("name", ["llama3-8b", "gemma3-27b", "gpt-oss-20b"])
 def test_executorch_sinks(name: str, sink_size: int) -> None:
     """`KVCacheWithAttentionSink` of 2044 keys in every layer, whatever the model's own windows."""
+    pytest.importorskip("executorch")
     from executorch.examples.models.llama.source_transformation.attention_sink import (
         KVCacheWithAttentionSink,
     )
@@ -227,6 +234,7 @@ def test_executorch_sinks(name: str, sink_size: int) -> None:
 @pytest.mark.parametrize("name", ["mistral-7b-v0.1", "gemma3-1b", "gpt-oss-20b", "qwen2.5-7b"])
 def test_executorch_static_manager(name: str) -> None:
     """The I/O manager's caches, with the lengths that `resolve_cache_lens` gives."""
+    pytest.importorskip("executorch")
     from executorch.examples.models.llama.static_attention import StaticAttentionIOManager
 
     context, input_len = 8192, 64
@@ -240,6 +248,52 @@ def test_executorch_static_manager(name: str) -> None:
             allocated[int(key.partition(",")[0][1:])] += cache.untyped_storage().nbytes()
     profile = executorch.Static(input_len)
     assert allocated == profile.layer_bytes(resolve(name), Request(context))
+
+
+class Step(torch.nn.Module):
+    """One token through one of the release's caches."""
+
+    def __init__(self, cache: torch.nn.Module) -> None:
+        super().__init__()
+        self.cache = cache
+
+    def forward(self, position: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = self.cache.update(position, k, v)
+        return keys[:, :, :1] + values[:, :, :1]
+
+
+def lowered(geometry: Geometry, at: int, context: int) -> tuple[int, int, int]:
+    """A layer's cache as a program: bytes of its buffers, of its whole plan, and the estimate."""
+    from executorch.examples.models.llama.attention import KVCache, RingKVCache
+
+    layer = geometry.layers[at]
+    kind, length = (RingKVCache, layer.law.window) if layer.law.window else (KVCache, context)
+    cache = kind(1, length, layer.kv_heads, layer.k_dim, False, torch.float16)
+    one = torch.zeros(1, layer.kv_heads, 1, layer.k_dim, dtype=torch.float16)
+    with quiet():
+        program = torch.export.export(Step(cache), (torch.tensor([3]), one, one.clone()))
+        facts = lower({"forward": program}, "portable").facts
+    buffers = facts["buffers"]["forward"]
+    states = sum(size for name, size in buffers.items() if name.endswith(("k_cache", "v_cache")))
+    (said,) = executorch.Ring().layer_bytes(replace(geometry, layers=(layer,)), Request(context))
+    return states, facts["planned"]["forward"], said
+
+
+def test_executorch_planned_bytes() -> None:
+    """Buffers of a lowered program are the estimate; its plan grows by twice as much.
+
+    The release's update is functional once lowered: beside each buffer the plan holds its next
+    value, which is copied back.
+    """
+    pytest.importorskip("executorch")
+    geometry = resolve("gemma3-1b")
+    full = next(i for i, layer in enumerate(geometry.layers) if layer.kind == "full")
+    ring = lowered(geometry, 0, 2048)
+    short, long = (lowered(geometry, full, context) for context in (1024, 2048))
+    for buffers, planned, said in (ring, short, long):
+        assert buffers == said
+        assert planned >= 2 * said
+    assert long[1] - short[1] == 2 * (long[2] - short[2])
 
 
 # The harness's own schemes
