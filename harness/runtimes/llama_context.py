@@ -138,6 +138,20 @@ class LlamaContext:
             raise LlamaError(f"the log tells of {len(logged)} KV caches, there are {len(held)}")
         return [_cache_bytes(said, pointer) for said, pointer in zip(logged, held, strict=True)]
 
+    def layer_bytes(self, n_layers: int) -> list[int]:
+        """Bytes of each layer's cells, 0 where a layer owns none.
+
+        All layers of one buffer are equally wide.  Raises LlamaError where they cannot be.
+        """
+        sizes = [0] * n_layers
+        for held in self.caches():
+            count = len(held.logged.layers)
+            if held.total % max(count, 1):
+                raise LlamaError(f"{held.total} bytes do not divide among {count} layers")
+            for i in held.logged.layers:
+                sizes[i] = held.total // count
+        return sizes
+
     def _kv_caches(self) -> list[int]:
         library, memory = native.load(), self.memory
         kind = ctypes.c_void_p.from_address(memory).value

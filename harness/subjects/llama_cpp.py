@@ -99,12 +99,8 @@ class LlamaDecoder:
         self.length = length
 
     def cache_bytes(self) -> list[int]:
-        """Bytes of each layer's cells: all layers of one buffer have the same."""
-        sizes = [0] * self.case.model.n_layers
-        for held in self.context.caches():
-            for i in held.logged.layers:
-                sizes[i] = held.total // len(held.logged.layers)
-        return sizes
+        """Bytes of each layer's cells."""
+        return self.context.layer_bytes(self.case.model.n_layers)
 
     def dense(self, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
         """tokens (B, n) -> logits (B, n, V): the same weights, masks from the law.
