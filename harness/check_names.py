@@ -12,4 +12,5 @@ NAMES = (
     "rewind",
     "refusal",
     "purity",
+    "export",
 )

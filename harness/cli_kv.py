@@ -26,7 +26,8 @@ def kv(
     ] = [],  # noqa: B006 - typer copies it
 ) -> None:
     """Bytes of a model's KV cache, for each runtime."""
-    from harness.cli import Misuse, _console  # the command line is there by now
+    from harness.check_watch import console as make_console
+    from harness.cli import Misuse  # the command line is there by now
     from harness.estimate import options, show, table
     from harness.estimate.geometry import GeometryError
     from harness.estimate.profiles import Request, RequestError
@@ -44,4 +45,4 @@ def kv(
     if as_json:
         typer.echo(json.dumps(show.to_json(geometry, request, rows), indent=1))
     else:
-        show.show(_console(), geometry, request, rows, layers=layers)
+        show.show(make_console(), geometry, request, rows, layers=layers)

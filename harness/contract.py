@@ -12,6 +12,9 @@ Optional members are looked up by name: `LayerCache.rewind`, `Decoder.rewind`,
 static method ``covers(check: str, case: Case) -> bool``: what it answers False for is not planned
 at all, where raising `Unsupported` a thousand times would say no more; and ``suite``, the name of
 the suite file that runs it in place of those of its schemes ("sliced_q": suites/test_sliced_q.py).
+A subject with a graph of its own may have
+``exportable(case) -> harness.export.exportable.Exportable``, and one that runs a lowered program
+``program_bytes(case) -> dict[str, int]``: planned_bytes, mutable_bytes, pte_bytes.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Finding:
 
     figure: the worst measured value; bound: what it may be; margin: how many bounds the nearest
     wrong law is away (the blindness guard).  first_bad: the first wrong position.
-    bytes: exact integers by name (cache_bytes, peak_bytes, retained_bytes, planned_bytes).
+    bytes: exact integers by name, those of `harness.gate.records.INTEGERS`.
     rows: for failed positions (position, expected visible keys, recovered visible keys), from
     which the report draws.  errors: the error of each position over its bound.
     """

@@ -38,18 +38,20 @@ class Inputs:
         return self.q[:, :, start:end], self.k[:, :, start:end], self.v[:, :, start:end]
 
 
-def _normal(case: Case, salt: int, heads: int, n: int) -> Tensor:
+def _normal(case: Case, salt: int, heads: int, n: int, head_dim: int) -> Tensor:
     generator = torch.Generator().manual_seed(case.seed + salt)
-    return torch.randn(case.batch, heads, n, OP_HEAD_DIM, generator=generator, dtype=torch.float64)
+    return torch.randn(case.batch, heads, n, head_dim, generator=generator, dtype=torch.float64)
 
 
-def random(case: Case, n: int, n_heads: int, n_kv_heads: int) -> Inputs:
+def random(
+    case: Case, n: int, n_heads: int, n_kv_heads: int, head_dim: int = OP_HEAD_DIM
+) -> Inputs:
     """Standard normal queries, keys and values."""
     return Inputs(
         "random inputs",
-        _normal(case, 1, n_heads, n),
-        _normal(case, 2, n_kv_heads, n),
-        _normal(case, 3, n_kv_heads, n),
+        _normal(case, 1, n_heads, n, head_dim),
+        _normal(case, 2, n_kv_heads, n, head_dim),
+        _normal(case, 3, n_kv_heads, n, head_dim),
     )
 
 
@@ -68,17 +70,24 @@ def edges(layer: Layer, q: int) -> list[int]:
     return sorted(k for k in found if k >= 0)
 
 
-def edge(case: Case, layer: Layer, n: int, n_heads: int, n_kv_heads: int) -> Inputs:
+def edge(
+    case: Case,
+    layer: Layer,
+    n: int,
+    n_heads: int,
+    n_kv_heads: int,
+    head_dim: int = OP_HEAD_DIM,
+) -> Inputs:
     """Queries aligned with the keys at the law's borders, inside and outside.
 
     A query is the sum of those (nearly orthogonal, unit) keys, scaled so that they share almost
     all of the softmax: one of them too many or too few then moves the row by O(1), whatever the
     window and even in half precision.
     """
-    signs = _normal(case, 4, n_kv_heads, n + 1).sign()
-    unit = signs / OP_HEAD_DIM**0.5
-    sharpness = EDGE_SCORE * OP_HEAD_DIM**0.5  # undoes the division by sqrt(D)
+    signs = _normal(case, 4, n_kv_heads, n + 1, head_dim).sign()
+    unit = signs / head_dim**0.5
+    sharpness = EDGE_SCORE * head_dim**0.5  # undoes the division by sqrt(D)
     borders = ([k for k in edges(layer, i) if k <= n] for i in range(n))
     q = torch.stack([unit[:, :, at].sum(2) for at in borders], dim=2)
     q = q.repeat_interleave(n_heads // n_kv_heads, dim=1) * sharpness
-    return Inputs("edge inputs", q, unit[:, :, :n], _normal(case, 5, n_kv_heads, n))
+    return Inputs("edge inputs", q, unit[:, :, :n], _normal(case, 5, n_kv_heads, n, head_dim))

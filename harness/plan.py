@@ -28,6 +28,10 @@ _PEAK = ("prefill-3w+5", "chunk-w+1", "decode-3wraps")
 _PLAIN = ("prefill-3w+5", "chunk-w+1", "decode-3wraps", "ragged-primes")
 _WIDE = ("prefill-3w+5", "chunk-w+1")
 _WIDE_FROM = 32
+#: Models whose graphs are exported: every law, shared caches, widths of their own.
+_EXPORTED = frozenset(
+    ("mistral", "gemma2", "gemma4-e2b", "llama3", "llama4", "llama3-sink2", "llama3-sink4")
+)
 _HALF = ("prefill-3w+5", "chunk-w", "decode-3wraps")
 
 
@@ -48,6 +52,8 @@ def items(
         if model.scheme in wanted and (names is None or model.name in names):
             wide = (model.window or 0) >= _WIDE_FROM
             out += _wide_items(model) if wide else make[kind_of(subject)](model)
+            if model.name in _EXPORTED and hasattr(subject, "exportable"):
+                out += _export_items(subject, model)
     covers = getattr(subject, "covers", None)
     return out if covers is None else [item for item in out if covers(*item)]
 
@@ -92,6 +98,15 @@ def _state_items(model: Model, isolated: Model) -> Iterator[Item]:
         yield "purity", Case(isolated, schedule, batch=3)
     for schedule in schedules.byte_runs(turn, sink):
         yield "cache_bytes", Case(model, schedule)
+
+
+def _export_items(subject: type[Subject], model: Model) -> Iterator[Item]:
+    """Chunks and single tokens, whose programs differ."""
+    for schedule in _named(model, ("chunk-4", "decode-3wraps")):
+        yield "export", Case(model, schedule)
+    if hasattr(subject, "program_bytes"):  # lowered for batch 1, where purity is not run otherwise
+        for schedule in _named(model, ("chunk-w+1",)):
+            yield "purity", Case(model, schedule)
 
 
 def _isolated(model: Model) -> list[Model]:

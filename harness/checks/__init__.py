@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from harness.cases import Case
 from harness.checks.bytes import cache_bytes
+from harness.checks.export import export
+from harness.checks.gradients import gradients
 from harness.checks.peak import peak_bytes
 from harness.checks.refusal import refusal
 from harness.checks.state import purity, reset, rewind
-from harness.checks.values import gradients, values
+from harness.checks.values import values
 from harness.checks.visibility import visibility
 from harness.contract import ContractError, Subject, Unsupported
 from harness.findings import Finding, Status
@@ -28,6 +30,7 @@ CHECKS: dict[str, Check] = {
     "rewind": rewind,
     "refusal": refusal,
     "purity": purity,
+    "export": export,
 }
 
 

@@ -1,8 +1,9 @@
-"""Checks: each row against the float64 oracle, and gradients likewise."""
+"""Check: each row against the float64 oracle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,18 +12,24 @@ from harness import inputs, oracle, tolerance
 from harness.cases import Case
 from harness.checks.common import distinct_layers, op_shape, require_plain
 from harness.checks.reference import reference_for
-from harness.contract import AttentionSubject, Subject, Unsupported, kind_of
+from harness.contract import Subject, kind_of
 from harness.findings import Finding
 from harness.inputs import OP_HEAD_DIM, Inputs
 from harness.law import Layer
 from harness.runner import claim, open_decoder, open_op, run_decoder, run_op, tokens_for
+
+#: Query heads per key head, and head_dim, of single layers.
+_USUAL = (2, OP_HEAD_DIM)
+#: What else a kernel meets: no groups, groups of three, many; widths on both sides of its tiles.
+_OTHERS = ((1, 128), (3, 80), (8, 256))
 
 
 def values(subject: Subject, case: Case) -> Finding:
     """Every row of the schedule is within the bound of the float64 oracle.
 
     Decoders by logits; caches also, and attention operations only, by single layers with random
-    and edge inputs.  Fails as blind where a neighbouring law is not told apart.
+    and edge inputs.  Operations are given single prefills in several geometries.  Fails as blind
+    where a neighbouring law is not told apart.
     """
     claim(subject, case)
     require_plain(case)
@@ -33,7 +40,11 @@ def values(subject: Subject, case: Case) -> Finding:
         decoder_values(finding, subject, case)
     if kind != "decoder":
         for i, layer in distinct_layers(case.model):
-            _op_values(finding, subject, case, i, layer)
+            _op_values(finding, subject, case, i, layer, _USUAL)
+    if kind == "attention" and len(case.schedule.steps) == 1 and not half:
+        for i, layer in distinct_layers(case.model):
+            for geometry in _OTHERS:
+                _op_values(finding, subject, case, i, layer, geometry)
     return finding
 
 
@@ -72,15 +83,21 @@ def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
     run = run_decoder(decoder, tokens_for(case), case.schedule)
     reference = reference_for(subject, decoder, case, run.tokens)
     judge(finding, run.logits, reference.exact, reference.bound, reference.margin, "logits")
+    if reference.doubt:
+        finding.fail(reference.doubt)
 
 
-def _op_values(finding: Finding, subject: Subject, case: Case, i: int, layer: Layer) -> None:
-    shape, n = op_shape(case, i), case.schedule.length
-    heads = 2 * shape.n_kv_heads
+def _op_values(
+    finding: Finding, subject: Subject, case: Case, i: int, layer: Layer, geometry: tuple[int, int]
+) -> None:
+    groups, width = geometry
+    shape, n = replace(op_shape(case, i), head_dim=width), case.schedule.length
+    heads = groups * shape.n_kv_heads
     mask = layer.mask(0, n, n)
+    what = f"{layer}" if geometry == _USUAL else f"{layer}, groups of {groups}, head_dim {width}"
     for made in (
-        inputs.random(case, n, heads, shape.n_kv_heads),
-        inputs.edge(case, layer, n, heads, shape.n_kv_heads),
+        inputs.random(case, n, heads, shape.n_kv_heads, width),
+        inputs.edge(case, layer, n, heads, shape.n_kv_heads, width),
     ):
         x = made.to(shape.dtype)
         got = run_op(open_op(subject, layer, shape), x, case.schedule)
@@ -88,47 +105,13 @@ def _op_values(finding: Finding, subject: Subject, case: Case, i: int, layer: La
         exact = oracle.attention64(x.q, x.k, x.v, mask)
         own = oracle.attention(x.q, x.k, x.v, mask)
         summed = oracle.attention64(x.q, x.k, x.v.abs(), mask)
-        bound = tolerance.row_bound(own, exact, mask.sum(-1), OP_HEAD_DIM, 1, summed)
+        bound = tolerance.row_bound(own, exact, mask.sum(-1), width, 1, summed)
         # Random inputs alone cannot tell a far key in half precision; edge inputs can, and must.
         wrong = _wrong_rows(x, layer, n) if made.label == "edge inputs" else ()
         margin = tolerance.margin(exact, wrong, bound)
-        judge(finding, got, exact, bound, margin, f"{layer}, {made.label}")
+        judge(finding, got, exact, bound, margin, f"{what}, {made.label}")
 
 
 def _wrong_rows(x: Inputs, layer: Layer, n: int) -> Iterable[Tensor]:
     for near in tolerance.neighbours(layer, n):
         yield oracle.attention64(x.q, x.k, x.v, near.mask(0, n, n))
-
-
-def gradients(subject: Subject, case: Case) -> Finding:
-    """dq, dk and dv of an attention operation, each row within the bound of the float64 oracle."""
-    claim(subject, case)
-    if not isinstance(subject, AttentionSubject):
-        raise Unsupported("gradients are checked on attention operations")
-    if len(case.schedule.steps) != 1:
-        raise Unsupported("gradients are checked on one prefill")
-    finding = Finding("gradients")
-    n = case.schedule.length
-    for i, layer in distinct_layers(case.model):
-        shape = op_shape(case, i)
-        heads = 2 * shape.n_kv_heads
-        x = inputs.random(case, n, heads, shape.n_kv_heads).to(shape.dtype)
-        grad = inputs.edge(case, layer, n, heads, shape.n_kv_heads).q.to(shape.dtype)
-        mask, x64 = layer.mask(0, n, n), x.to(torch.float64)
-        leaves = [t.clone().requires_grad_(True) for t in x.span(0, n)]
-        out = subject.attend(leaves[0], leaves[1], leaves[2], layer)
-        got = torch.autograd.grad(out, leaves, grad)
-        own = oracle.attention_gradients(*x.span(0, n), mask, grad)
-        exact = oracle.attention_gradients(*x64.span(0, n), mask, grad.double())
-        summed = oracle.gradient_magnitudes(*x64.span(0, n), mask, grad)
-        wrong = [
-            oracle.attention_gradients(*x64.span(0, n), near.mask(0, n, n), grad.double())
-            for near in tolerance.neighbours(layer, n)
-        ]
-        # A key's gradient sums over the queries that see it, a query's over the keys it sees.
-        terms = (mask.sum(-1), mask.sum(0), mask.sum(0))
-        for j, name in enumerate(("dq", "dk", "dv")):
-            bound = tolerance.row_bound(own[j], exact[j], terms[j], OP_HEAD_DIM, 1, summed[j])
-            margin = tolerance.margin(exact[j], [w[j] for w in wrong], bound)
-            judge(finding, got[j], exact[j], bound, margin, f"{layer}, {name}")
-    return finding

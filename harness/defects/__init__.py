@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from harness import plan
 from harness.checks import run_check
 from harness.contract import Subject
-from harness.defects import caches, decoders, operations, review
+from harness.defects import caches, decoders, exported, geometry, operations, review
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
 from harness.findings import Status
 
@@ -62,6 +62,12 @@ def _operation(patch: type[DenseAttention], *models: str) -> Defect:
     return Defect(name, subject, _doc(patch), models or ("mistral",))
 
 
+def _exported(patch: type[exported.SinkGraph]) -> Defect:
+    name = f"defect.{patch.__name__}"
+    subject = type(patch.__name__, (patch,), {"name": name})
+    return Defect(name, subject, _doc(patch), ("mistral",))
+
+
 DEFECTS: tuple[Defect, ...] = (
     _cache(caches.WindowPlusOne),
     _cache(caches.WindowMinusOne),
@@ -101,6 +107,7 @@ DEFECTS: tuple[Defect, ...] = (
     _decoder(decoders.WrongSharedSource, "gemma4-e2b"),
     _decoder(decoders.WrongLayerFull, "gemma3"),
     _decoder(decoders.AllLayersFull, "gemma3"),
+    _decoder(decoders.HalfWeights),
     *(
         _operation(patch)
         for patch in (
@@ -115,6 +122,10 @@ DEFECTS: tuple[Defect, ...] = (
             operations.FirstTileWrong,
             operations.QueriesScaledInPlace,
             operations.ZerosForMasked,
+            geometry.GroupsOfTwo,
+            geometry.ScaleOf64,
+            geometry.WidthCutToTiles,
+            geometry.GradientOfAPrefillAlone,
         )
     ),
     *(_cache(patch) for patch in review.CACHES),
@@ -123,6 +134,8 @@ DEFECTS: tuple[Defect, ...] = (
     _cache(review.KeepsTheCallersTensor, "llama3"),
     _cache(review.RewindThenChunk, "llama3"),
     _operation(review.WideWindowsRoundUp, "mistral-w64"),
+    _exported(exported.OffOnceExported),
+    _exported(exported.SpecializedOnOneLength),
 )
 
 #: The subjects that the defects patch; these must pass everything.

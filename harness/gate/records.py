@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from harness.findings import Finding
 
 #: Integers that are compared with the baselines exactly, beside first_bad of known failures.
-INTEGERS = ("cache_bytes", "peak_bytes", "retained_bytes", "planned_bytes")
+INTEGERS = (
+    "cache_bytes",
+    "peak_bytes",
+    "retained_bytes",
+    "live_bytes",
+    "planned_bytes",
+    "mutable_bytes",
+    "pte_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,10 @@ class Record:
     cache_bytes: int | None = None
     peak_bytes: int | None = None
     retained_bytes: int | None = None
+    live_bytes: int | None = None
     planned_bytes: int | None = None
+    mutable_bytes: int | None = None
+    pte_bytes: int | None = None
     seconds: float | None = None
     message: str = ""
     exception: str = ""

@@ -10,6 +10,7 @@ from torch import Tensor
 from harness.cases import Case
 from harness.contract import CacheShape, Unsupported
 from harness.decoder import dense_logits, make_weights
+from harness.export.exportable import Exportable
 from harness.law import Layer
 from harness.models import SCHEMES
 from harness.schemes.growing import GrowingCache
@@ -23,6 +24,7 @@ from harness.schemes.static_cache import (
 )
 from harness.schemes.static_layout import Style
 from harness.schemes.validation import check_attention
+from harness.subjects import own_export
 
 
 class Sdpa:
@@ -63,6 +65,10 @@ class Sink:
     def new_cache(self, layer: Layer, shape: CacheShape) -> SinkRingCache:
         return SinkRingCache(_windowed(layer), shape)
 
+    def exportable(self, case: Case) -> Exportable:
+        """`SinkDecoder` over the same rings, for chunks of any length."""
+        return own_export.sink_exportable(case)
+
     def profile(self, layer: Layer, shape: CacheShape) -> int:
         """Bytes of sink + ring slots and of the position of each, at any context."""
         return ring_bytes(layer, shape)
@@ -92,6 +98,13 @@ class Static:
     style: Style = "shift_pointer"
     split_heads = False
     transpose_k = False
+    #: A model that adds nothing: the exporters' reduction of gemma4-e2b, which is run itself.
+    left_out = frozenset({"gemma4-static"})
+
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:  # noqa: ARG003 - the contract's signature
+        """False for models that are left out."""
+        return case.model.name.partition(".")[0] not in cls.left_out
 
     def open(self, case: Case) -> StaticRun:
         weights = make_weights(case.model, case.vocab, case.weights_seed)
@@ -101,6 +114,10 @@ class Static:
             layout, dict.fromkeys(self.input_lens(case), graph), case.vocab, case.max_context
         )
         return StaticRun(io, case)
+
+    def exportable(self, case: Case) -> Exportable:
+        """The graph, one method per input length."""
+        return own_export.static_exportable(case, self._layout(case), self.input_lens(case))
 
     def profile(self, case: Case) -> list[int]:
         """Bytes of keys and values of cache_len slots per layer, at any context."""
@@ -143,6 +160,7 @@ class StaticSplit(Static):
     name = "harness.static.split"
     split_heads = True
     transpose_k = True
+    left_out = Static.left_out | {"gemma4-26b"}  # more heads to split, as gemma2 and gemma3 have
 
     def input_lens(self, case: Case) -> tuple[int, ...]:
         return (1, *super().input_lens(case))

@@ -1,0 +1,71 @@
+"""Check: gradients of attention operations against the float64 oracle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness import inputs, oracle, tolerance
+from harness.cases import Case
+from harness.checks.common import distinct_layers, op_shape
+from harness.checks.values import judge
+from harness.contract import AttentionSubject, Subject, Unsupported
+from harness.findings import Finding
+from harness.inputs import OP_HEAD_DIM, Inputs
+from harness.law import Layer
+from harness.runner import claim
+
+
+def gradients(subject: Subject, case: Case) -> Finding:
+    """dq, dk and dv of an attention operation, each row within the bound of the float64 oracle.
+
+    Of one prefill, and of its last third as queries behind the rest (Sq < Sk), as in a cached
+    training step.
+    """
+    claim(subject, case)
+    if not isinstance(subject, AttentionSubject):
+        raise Unsupported("gradients are checked on attention operations")
+    if len(case.schedule.steps) != 1:
+        raise Unsupported("gradients are checked on one prefill")
+    finding = Finding("gradients")
+    n = case.schedule.length
+    for i, layer in distinct_layers(case.model):
+        for first in sorted({0, n - n // 3} - {n}):
+            _judge_layer(finding, subject, case, i, layer, first)
+    return finding
+
+
+def _judge_layer(
+    finding: Finding, subject: AttentionSubject, case: Case, i: int, layer: Layer, first: int
+) -> None:
+    """The queries from position `first` on over all keys."""
+    shape, n = op_shape(case, i), case.schedule.length
+    heads = 2 * shape.n_kv_heads
+    x = inputs.random(case, n, heads, shape.n_kv_heads).to(shape.dtype)
+    grad = inputs.edge(case, layer, n, heads, shape.n_kv_heads).q.to(shape.dtype)[:, :, first:]
+    mask, (q, k, v), exact_inputs = layer.mask(0, n, n)[first:], _of(x, first), _of64(x, first)
+    leaves = [t.clone().requires_grad_(True) for t in (q, k, v)]
+    out = subject.attend(leaves[0], leaves[1], leaves[2], layer)
+    got = torch.autograd.grad(out, leaves, grad)
+    own = oracle.attention_gradients(q, k, v, mask, grad)
+    exact = oracle.attention_gradients(*exact_inputs, mask, grad.double())
+    summed = oracle.gradient_magnitudes(*exact_inputs, mask, grad)
+    wrong = [
+        oracle.attention_gradients(*exact_inputs, near.mask(0, n, n)[first:], grad.double())
+        for near in tolerance.neighbours(layer, n)
+    ]
+    # A key's gradient sums over the queries that see it, a query's over the keys it sees.
+    terms = (mask.sum(-1), mask.sum(0), mask.sum(0))
+    where = f"{layer}, queries from {first}" if first else f"{layer}"
+    for j, name in enumerate(("dq", "dk", "dv")):
+        bound = tolerance.row_bound(own[j], exact[j], terms[j], OP_HEAD_DIM, 1, summed[j])
+        margin = tolerance.margin(exact[j], [w[j] for w in wrong], bound)
+        judge(finding, got[j], exact[j], bound, margin, f"{where}, {name}")
+
+
+def _of(x: Inputs, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    return x.q[:, :, first:], x.k, x.v
+
+
+def _of64(x: Inputs, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    return _of(x.to(torch.float64), first)

@@ -1,0 +1,66 @@
+"""Defects of exported programs: right in eager mode, wrong or narrower once exported.
+
+Only the `export` check runs the programs, and only that check is planned for these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from harness.cases import Case
+from harness.contract import Decoder
+from harness.export.exportable import Dynamic, Exportable
+from harness.subjects import own_export
+
+
+class SinkGraph:
+    """Our sink scheme as a graph: right."""
+
+    name = "correct.sink_graph"
+    schemes = frozenset({"uniform", "sink"})
+
+    @staticmethod
+    def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
+        """True for the check that these are here for."""
+        return check == "export"
+
+    def open(self, case: Case) -> Decoder:
+        what = own_export.sink_exportable(case)
+        return what.drive(what.module)
+
+    def exportable(self, case: Case) -> Exportable:
+        """The graph, for chunks of any length."""
+        return own_export.sink_exportable(case)
+
+
+class _Branch(nn.Module):
+    """A graph that is another one once it is exported."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        logits: Tensor = self.module(tokens, positions)
+        late = (positions >= 11)[None, :, None]
+        return torch.where(late, logits * 1.01, logits) if torch.compiler.is_exporting() else logits
+
+
+class OffOnceExported(SinkGraph):
+    """A graph that takes another branch under torch.export: rows from position 11 on are off."""
+
+    def exportable(self, case: Case) -> Exportable:
+        what = own_export.sink_exportable(case)
+        return replace(what, module=_Branch(what.module), dynamic=None)
+
+
+class SpecializedOnOneLength(SinkGraph):
+    """Says that its program takes any chunk length, and made it of one."""
+
+    def exportable(self, case: Case) -> Exportable:
+        what = own_export.sink_exportable(case)
+        assert what.dynamic is not None
+        return replace(what, methods={}, dynamic=Dynamic(what.dynamic.args, None))
