@@ -15,6 +15,19 @@ from harness.estimate.geometry import Geometry, GeometryError, KVLayer, Sure
 #: Where multimodal configs keep the decoder's part.
 _NESTED = ("text_config", "language_config", "llm_config", "thinker_config")
 
+#: Keys of models some of whose layers keep a state, read an image, or have a shape of their own.
+_STATES = (
+    "attn_layer_period",
+    "block_configs",
+    "conv_L_cache",
+    "cross_attention_layers",
+    "full_attn_idxs",
+    "hybrid_override_pattern",
+    "mamba_d_state",
+    "ssm_cfg",
+    "state_size",
+)
+
 
 def read_file(path: Path) -> Geometry:
     """The geometry that a config.json, or the one in a folder, describes.
@@ -80,12 +93,18 @@ def _decoder(data: Mapping[str, Any], name: str) -> tuple[Fields, str]:
 
 
 def _refuse_other_caches(fields: Fields) -> None:
-    """Caches that hold something else than keys and values of every position."""
+    """Caches that hold something else, or more, than keys and values of every position."""
     if fields.has("kv_lora_rank"):
         raise GeometryError(
             f"{fields.name}: {fields.prefix}kv_lora_rank is set: latent attention caches no keys "
             "and values per head, which this does not count"
         )
+    for key in _STATES:
+        if fields.has(key):
+            raise GeometryError(
+                f"{fields.name}: {fields.prefix}{key} is set: only decoders whose layers all cache "
+                "keys and values are counted"
+            )
     if fields.flag("is_encoder_decoder"):
         raise GeometryError(f"{fields.name}: is_encoder_decoder is true: only decoders are counted")
 
@@ -138,9 +157,13 @@ def _head_dim(fields: Fields, family: str) -> int:
 def _kv_heads(fields: Fields, family: str, laws: hf_layers.Laws) -> list[int]:
     """Key/value heads of each layer."""
     n = len(laws)
-    heads = fields.per_layer("num_key_value_heads", n)
-    if heads is not None:
-        fields.stated("kv heads", fields.data["num_key_value_heads"], "num_key_value_heads")
+    key = next((k for k in ("num_key_value_heads", "num_kv_heads") if fields.has(k)), None)
+    heads = None if key is None else fields.per_layer(key, n)
+    if key is not None and heads is not None:
+        fields.stated("kv heads", fields.data[key], key)
+    elif fields.flag("multi_query"):
+        heads = [1] * n
+        fields.stated("kv heads", 1, "multi_query")
     elif (fixed := _class_heads(family)) is not None:
         heads = [fixed[1]] * n
         fields.note("kv heads", fixed[1], f"left out by files of {family}", Sure.FAMILY)

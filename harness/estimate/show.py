@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.estimate.geometry import Geometry
-from harness.estimate.profiles import Request
+from harness.estimate.profiles import Honours, Request
 from harness.estimate.table import Row
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def show(
     console.print(table)
     if any(line.error is not None for line in rows):
         console.print(Text("error: against the bytes that llama.cpp allocates"))
+    if any(line.honours == Honours.UNKNOWN for line in rows):
+        console.print(Text("window unknown: not looked at, and counted as if it were not honoured"))
     if layers:
         console.print()
         _show_layers(console, geometry, rows)

@@ -153,6 +153,14 @@ def test_files(kv: Run, tmp_path: Path) -> None:
     assert "2,196,504,575" in out
 
 
+def test_a_family_that_nobody_has_looked_at_is_marked(kv: Run, tmp_path: Path) -> None:
+    config = to_config(model_id.read("gemma3-27b")) | {"model_type": "brand_new"}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    _, out, _ = kv("config.json", *K128, "--runtime", "llama.cpp")
+    assert "unknown  66,571,993,088" in out
+    assert "window unknown: not looked at, and counted as if it were not honoured" in out
+
+
 def test_peers(kv: Run) -> None:
     status, out, _ = kv("gemma-3-27b", *K128, "--peers", "--runtime", "llama.cpp")
     assert status == 0

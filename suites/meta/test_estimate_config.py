@@ -144,6 +144,16 @@ def test_a_width_that_is_left_out_follows_from_the_hidden_size() -> None:
     assert hf_config.read(without).layers[0].kv_heads == 32
 
 
+def test_other_spellings_of_the_number_of_heads() -> None:
+    base = {"model_type": "falcon", "sliding_window": ..., "num_key_value_heads": ...}
+    for more, heads in (
+        ({"num_kv_heads": 8}, 8),
+        ({"multi_query": True, "num_attention_heads": 71}, 1),
+        ({"multi_query": False, "num_attention_heads": 71}, 71),
+    ):
+        assert hf_config.read(config(**base, **more)).layers[0].kv_heads == heads
+
+
 def test_layers_that_share_read_the_last_of_their_kind() -> None:
     kinds = [SLIDING, SLIDING, FULL] * 4
     geometry = hf_config.read(config(layer_types=kinds, num_kv_shared_layers=6))
@@ -181,6 +191,8 @@ def test_layers_that_share_read_the_last_of_their_kind() -> None:
         ({"per_layer_config": {"12": {}}}, "per_layer_config must map layers to fields"),
         ({"kv_lora_rank": 512}, "kv_lora_rank is set: latent attention"),
         ({"is_encoder_decoder": True}, "only decoders are counted"),
+        ({"mamba_d_state": 16}, "mamba_d_state is set: only decoders whose layers all cache"),
+        ({"multi_query": 1, "num_key_value_heads": ...}, "multi_query must be true, false or null"),
         ({"model_type": "gemma4_text"}, "layer_types is missing"),
         (
             {"model_type": "llama", "head_dim": ..., "hidden_size": 10, "num_attention_heads": 3},

@@ -193,6 +193,7 @@ def test_types_that_a_runtime_does_not_store() -> None:
     assert Mlx().total(mistral, quantized) == 32 * 8192 * 8 * 2 * (128 // 64) * (64 + 4)
     for profile, geometry, request, message in (
         (Mlx(), gemma, quantized, "cannot be quantized"),
+        (Mlx(), mistral, replace(quantized, phase="peak"), "quantizes behind each chunk"),
         (Mlx(), mistral, replace(quantized, v_type="f16"), "mlx_q8 keys, f16 values"),
         (LlamaCpp(), gemma, quantized, "llama.cpp has no cache of mlx_q8; it has bf16, f16"),
         (LlamaCpp(flash_attention=False), gemma, Request(9, v_type="q8_0"), "flash attention only"),

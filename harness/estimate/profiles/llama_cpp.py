@@ -84,7 +84,7 @@ class LlamaCpp(Profile):
         if reach is None or not honoured:
             return full
         shared = request.sequences if self.unified else 1
-        return min(full, pad(min(full, reach * shared + self._micro_batch(request)), _CELLS))
+        return pad(min(full, reach * shared + self._micro_batch(request)), _CELLS)
 
     def _context(self, request: Request) -> int:
         """n_ctx_seq: cells of one stream, whatever the layer."""
