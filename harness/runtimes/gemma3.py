@@ -8,7 +8,7 @@ queries and keys per head, RoPE with another base in full layers, the embedding 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -48,14 +48,6 @@ _CHECKPOINT = {
 def as_gemma3(model: Model) -> Model:
     """The same layers, filed under the family whose body they get here."""
     return replace(model, family="gemma3")
-
-
-Activation = Callable[[Tensor], Tensor]
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by its tanh formula, Gemma's activation (arXiv:1606.08415)."""
-    return gelu(x, approximate="tanh")
 
 
 @dataclass(frozen=True)
@@ -124,22 +116,18 @@ def make(model: Model, vocab: int, seed: int) -> Gemma3:
             "ffn_gate": matrix(FEED_FORWARD, HIDDEN),
             "ffn_up": matrix(FEED_FORWARD, HIDDEN),
             "ffn_down": matrix(HIDDEN, FEED_FORWARD),
-            # Runtimes round GELU as they like: where feed-forward layers weigh little, keys show.
-            "post_ffw_norm": norm() - 0.75,
+            # Feed-forward layers are computed and count for nothing: ggml takes GELU from a table
+            # of float16, which would hide behind its rounding what attention does.
+            "post_ffw_norm": torch.full((HIDDEN,), -1.0),
         }
         tensors |= {f"blk.{i}.{name}": tensor for name, tensor in layer.items()}
     return Gemma3(model, tensors)
 
 
-def dense(
-    weights: Gemma3,
-    tokens: Tensor,
-    layers: Sequence[Layer] | None = None,
-    activation: Activation = gelu_tanh,
-) -> Tensor:
+def dense(weights: Gemma3, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
     """tokens (B, n) -> logits (B, n, vocab), in the weights' precision and without a cache.
 
-    layers: laws in place of the model's own.  activation: a runtime's own rounding of GELU.
+    layers: laws in place of the model's own.
     """
     w, laws = weights.tensors, weights.model.layers if layers is None else layers
     x = w["token_embd"][tokens] * HIDDEN**0.5
@@ -149,10 +137,13 @@ def dense(
             for name, tensor in w.items()
             if name.startswith(f"blk.{i}.")
         }
-        attended = _attention(weights.model, i, layer, _norm(x, layer["attn_norm"]), law)
+        h = _norm(x, layer["attn_norm"])
+        attended = _attention(weights.model, i, layer, h, law)
         x = x + _norm(attended, layer["post_attention_norm"])
         h = _norm(x, layer["ffn_norm"])
-        h = (activation(h @ layer["ffn_gate"].T) * (h @ layer["ffn_up"].T)) @ layer["ffn_down"].T
+        h = (gelu(h @ layer["ffn_gate"].T, approximate="tanh") * (h @ layer["ffn_up"].T)) @ layer[
+            "ffn_down"
+        ].T
         x = x + _norm(h, layer["post_ffw_norm"])
     return _norm(x, w["output_norm"]) @ w["token_embd"].T
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu
 
 from harness.cases import Case
 from harness.contract import Unsupported
@@ -32,12 +31,6 @@ _MOST_SEQUENCES = 64
 _MICRO_BATCH = 64
 #: llama.cpp rounds contexts, and windows with a micro-batch, up to so many cells.
 CELLS = 256
-
-
-def gelu_of_ggml(x: Tensor) -> Tensor:
-    """GELU as ggml's CPU kernels take it: from a table of float16, by arguments of float16."""
-    value = gelu(x.half().float(), approximate="tanh").half().to(x.dtype)
-    return torch.where(x >= 10, x, torch.where(x <= -10, torch.zeros_like(x), value))
 
 
 class LlamaDecoder:
@@ -103,14 +96,9 @@ class LlamaDecoder:
         return self.context.layer_bytes(self.case.model.n_layers)
 
     def dense(self, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
-        """tokens (B, n) -> logits (B, n, V): the same weights, masks from the law.
-
-        In float32 with ggml's rounding of GELU, in float64 without.
-        """
-        dtype = getattr(torch, self.case.dtype)
-        weights = gemma3.make(self.case.model, self.case.vocab, self.case.weights_seed).to(dtype)
-        activation = gemma3.gelu_tanh if dtype == torch.float64 else gelu_of_ggml
-        return gemma3.dense(weights, tokens, layers, activation)
+        """tokens (B, n) -> logits (B, n, V): the same weights, masks from the law."""
+        weights = gemma3.make(self.case.model, self.case.vocab, self.case.weights_seed)
+        return gemma3.dense(weights.to(getattr(torch, self.case.dtype)), tokens, layers)
 
 
 class LlamaCppSubject:
