@@ -19,9 +19,6 @@ from harness.estimate import model_id
 from harness.estimate.geometry import Geometry, KVLayer, from_model
 from harness.estimate.hf_write import to_config
 from harness.estimate.profiles import (
-    Heuristic,
-    Ideal,
-    LlamaCpp,
     OwnRing,
     OwnStatic,
     Profile,
@@ -59,34 +56,6 @@ def states(layer: KVLayer, positions: int, batch: int = 1) -> tuple[Tensor, Tens
 
 def owners(geometry: Geometry) -> Iterator[tuple[int, KVLayer]]:
     return ((i, layer) for i, layer in enumerate(geometry.layers) if layer.owns)
-
-
-# The seed's figures: Andyyyy64/whichllm#124.
-
-
-def test_the_rule_of_thumb_gives_the_seeds_figures_beside_the_true_ones() -> None:
-    """12.68 GB to 2.20 GB for Gemma 3 27B at 128K, 3.29 GB for Mistral before and after.
-
-    27 and 7 billion parameters, 3.5 MiB for each of them and 1024 positions; the window of 1024
-    leaves 1/6 * 131072 + 5/6 * 1024 positions.  llama.cpp allocates 5.2 times as much for both.
-    """
-    gemma, mistral = resolve("gemma-3-27b"), resolve("mistral-7b-v0.1")
-    request = Request(131_072)
-    before = replace(gemma, layers=tuple(replace(x, law=LAW_FULL) for x in gemma.layers))
-    assert Heuristic(27).total(before, request) == 27 * 128 * 3_670_016 == 12_683_575_296
-    assert Heuristic(27).total(gemma, request) == 2_196_504_575
-    assert Heuristic(7).total(mistral, request) == 7 * 128 * 3_670_016 == 3_288_334_336
-
-    sliding, full = 52 * (1024 + 512), 10 * 131_072
-    assert LlamaCpp().total(gemma, request) == (sliding + full) * 16 * 256 * 2 == 11_391_729_664
-    assert Ideal().total(gemma, request) == (52 * 1024 + full) * 16 * 256 * 2 == 11_173_625_856
-    assert LlamaCpp().total(mistral, request) == 32 * 131_072 * 8 * 256 * 2 == 17_179_869_184
-    assert Ideal().total(mistral, request) == 32 * 4096 * 8 * 256 * 2 == 536_870_912
-    for estimate, true in ((2_196_504_575, 11_391_729_664), (3_288_334_336, 17_179_869_184)):
-        assert round(true / estimate, 1) == 5.2
-
-
-LAW_FULL = PUBLISHED["llama3-8b"].layers[0]
 
 
 # transformers
