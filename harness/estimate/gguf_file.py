@@ -66,7 +66,8 @@ def read(data: dict[str, Any], name: str = "gguf") -> Geometry:
 
 
 def _laws(fields: Fields, family: str, fixed: Family, n: int) -> list[Layer]:
-    if fixed.chunk is not None and not fields.has(_WINDOW):
+    if fixed.chunk is not None and fields.integer(_WINDOW, least=0) != 0:
+        # llama.cpp reads the key of such a model for one thing: whether it is 0.
         fields.note("chunk", fixed.chunk, f"llama.cpp's constant for {family}", Sure.FAMILY)
         local = Layer(chunk=fixed.chunk)
     else:
@@ -110,7 +111,7 @@ def _sliding(fields: Fields, family: str, fixed: Family, n: int) -> list[bool]:
 
 
 def _stated_pattern(fields: Fields, n: int) -> list[bool]:
-    """A period, or one bool per layer, true where it slides."""
+    """A period (0: every layer slides, 1: none), or one bool per layer, true where it slides."""
     value = fields.data[_PATTERN]
     if isinstance(value, Sequence) and not isinstance(value, str):
         flags = fields.sequence(_PATTERN, n)
@@ -118,8 +119,8 @@ def _stated_pattern(fields: Fields, n: int) -> list[bool]:
             if not isinstance(flag, bool | int) or flag not in (0, 1):
                 raise fields.error(f"{fields.prefix}{_PATTERN} must hold bools", flag)
         return [bool(flag) for flag in flags]
-    period = fields.check(_PATTERN, value)
-    return [period > 1 and (i + 1) % period != 0 for i in range(n)]
+    period = fields.check(_PATTERN, value, least=0)
+    return [period == 0 or (i + 1) % period != 0 for i in range(n)]
 
 
 def _kv_heads(fields: Fields, n: int) -> list[int]:

@@ -105,6 +105,8 @@ def test_files_of_every_model(row: str, tmp_path: Path) -> None:
         ("gemma3", {"attention__sliding_window_pattern": 3}, every(3)),
         ("gemma3", {"attention__sliding_window_pattern": [True] * 11 + [False]}, every(12)),
         ("gemma4", {"attention__sliding_window_pattern": [False, True] * 6}, [None, 512] * 6),
+        ("gemma3", {"attention__sliding_window_pattern": 1}, [None] * 12),
+        ("gemma3", {"attention__sliding_window_pattern": 0}, [512] * 12),
         ("gemma3", {"attention__sliding_window": 0}, [None] * 12),
         ("llama", {"attention__sliding_window": ...}, [None] * 12),
         ("phi3", {}, [512] * 12),
@@ -120,6 +122,9 @@ def test_constants_of_llama_cpp_are_marked(tmp_path: Path) -> None:
     geometry = read(tmp_path, "llama4", attention__sliding_window=...)
     assert [x.law for x in geometry.layers] == [*[Layer(chunk=8192)] * 3, Layer()] * 3
     assert geometry.facts_of("chunk")[0].sure is Sure.FAMILY
+    assert read(tmp_path, "llama4").layers == geometry.layers, "whatever the key says"
+    off = read(tmp_path, "llama4", attention__sliding_window=0)
+    assert {x.law for x in off.layers} == {Layer()}
     shared = read(tmp_path, "gemma3n", block_count=30)
     assert sum(layer.owns for layer in shared.layers) == 20
     assert shared.facts_of("layers without a cache")[0].sure is Sure.FAMILY
