@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness import cli_fuzz, cli_history
+from harness import cli_fuzz, cli_history, cli_kv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ baseline = typer.Typer(help="The exact integers of earlier runs.", no_args_is_he
 app.add_typer(baseline, name="baseline")
 app.add_typer(cli_history.app, name="history")
 app.command()(cli_fuzz.fuzz)
+app.command()(cli_kv.kv)
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
 Baselines = Annotated[Path, typer.Option(help="Folder of the baselines.")]

@@ -331,6 +331,6 @@ def test_two_thousand_cases_are_quick_and_small(outcome, tmp_path):
     began = time.process_time()
     out = html.build(frame, verdict, tmp_path)
     assert time.process_time() - began < 3
-    assert out.stat().st_size < 1_000_000
+    assert out.stat().st_size < 1_050_000  # the KV table of every page included
     text = out.read_text(encoding="utf-8")
     assert all(r.reproduce in text for r in verdict.broken)
