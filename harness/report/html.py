@@ -105,6 +105,7 @@ def _environment() -> Environment:
     )
     env.filters |= {
         "number": numbers.number,
+        "px": "{:g}".format,
         "duration": numbers.duration,
         "plural": numbers.plural,
         "breakable": _breakable,
