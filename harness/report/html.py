@@ -14,7 +14,17 @@ from markupsafe import Markup, escape
 
 from harness.findings import RED
 from harness.gate.records import from_frame, write_atomically
-from harness.report import errorplot, failures, kills, kv, matrix, numbers, tables, visible
+from harness.report import (
+    errorplot,
+    failures,
+    headlines,
+    kills,
+    kv,
+    matrix,
+    numbers,
+    tables,
+    visible,
+)
 from harness.report import status as looks
 from harness.tolerance import SEPARATION
 
@@ -75,6 +85,7 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "margins": tables.margins(records),
         "separation": SEPARATION,
         "kv": kv.sections(),
+        "headlines": headlines.headlines(),
         "slowest": tables.slowest(records),
         "seconds": sum(r.seconds or 0 for r in records),
         "environment": tables.environment(records),
