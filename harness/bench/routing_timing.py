@@ -24,7 +24,7 @@ from harness.bench.timing import Call
 _CUDA_WARMUP = 3
 
 #: A call whose threads waited for a CPU for more than this part of its time was disturbed.
-DISTURBED = 0.05
+DISTURBED = 0.15
 
 _TASKS = Path("/proc/self/task")
 
