@@ -109,11 +109,11 @@ def layer(geometry: Geometry, repeats: int, device: torch.device) -> dict[str, A
         out |= bench.band_test(repeats)
     for kind in KINDS:
         calls = bench.calls(kind)
-        seconds = interleaved(calls, rounds(repeats, geometry.length), device)
-        entry: dict[str, Any] = {"seconds": timing.medians(seconds)}
+        found = interleaved(calls, rounds(repeats, geometry.length), device)
+        entry = found.figures()
         if bench.with_masked:
-            entry["routed_over_kernel"] = timing.ratio(seconds, "routed", "kernel")
-            entry["speedup"] = timing.ratio(seconds, "masked", "routed")
+            entry["routed_over_kernel"] = timing.ratio(found.seconds, "routed", "kernel")
+            entry |= found.speedup("masked", "routed")
         exact = geometry.dtype == "float32" or device.type == "cuda"  # half varies with the CPU
         if exact and geometry.length <= _BYTES_UP_TO[device.type]:
             entry["peak_bytes"] = {
@@ -163,7 +163,7 @@ class _Layer:
             "band test": partial(read_band, self.mask, self.geometry.window),
             "masked": self.calls(KINDS[0])["masked"],
         }
-        seconds = interleaved(calls, rounds(repeats, self.geometry.length), self.device)
+        seconds = interleaved(calls, rounds(repeats, self.geometry.length), self.device).seconds
         return {
             "band_test_s": timing.medians(seconds)["band test"],
             "band_test_of_masked": timing.ratio(seconds, "band test", "masked"),

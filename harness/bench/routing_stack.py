@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.bench import timing
 from harness.bench.routing_timing import device_name, interleaved
 from harness.models import PUBLISHED, Model
 from harness.schemes.band_routing import routing
@@ -96,9 +95,6 @@ def figures(network: Any, length: int, repeats: int) -> dict[str, Any]:
         "passed_on": router.decisions.passed_on,
     }
     for name, call in (("forward", without_gradients), ("training step", training_step)):
-        seconds = interleaved({"masked": call, "routed": routed(call)}, repeats, device)
-        out[name] = {
-            "seconds": timing.medians(seconds),
-            "speedup": timing.ratio(seconds, "masked", "routed"),
-        }
+        found = interleaved({"masked": call, "routed": routed(call)}, repeats, device)
+        out[name] = found.figures() | found.speedup("masked", "routed")
     return out

@@ -10,6 +10,7 @@ import torch
 from harness.bench import routing as bench
 from harness.bench import routing_stack as stack
 from harness.bench.routing import Geometry
+from harness.bench.routing_timing import Rounds, interleaved
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,29 @@ def test_the_stack_is_five_sliding_layers_and_a_global_one() -> None:
 def test_longer_calls_get_fewer_rounds() -> None:
     assert [bench.rounds(31, n) for n in (1024, 2048, 4096, 32768)] == [31, 31, 15, 3]
     assert bench.rounds(1, 8192) == 1
+
+
+def test_a_quiet_ratio_leaves_out_the_rounds_that_were_disturbed() -> None:
+    seconds = {"masked": [4.0, 4.0, 8.0], "routed": [1.0, 4.0, 2.0]}
+    waited = {"masked": [0.0, 0.0, 0.9], "routed": [0.01, 0.8, 0.0]}
+    found = Rounds(seconds, waited)
+    assert found.speedup("masked", "routed") == {
+        "speedup": 4.0,
+        "quiet_rounds": 1,
+        "quiet_speedup": 4.0,
+    }
+    assert found.figures()["waited"] == {"masked": 0.0, "routed": 0.01}
+    uncounted = Rounds(seconds, {"masked": [], "routed": []})
+    assert uncounted.speedup("masked", "routed")["quiet_rounds"] == 3
+    assert "waited" not in uncounted.figures()
+
+
+def test_a_round_that_does_not_count_goes_first() -> None:
+    order: list[str] = []
+    calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    found = interleaved(calls, 2, CPU)
+    assert order == ["a", "b"] * 3
+    assert {len(times) for times in found.seconds.values()} == {2}
 
 
 @pytest.mark.parametrize("repeats", [0, True])
