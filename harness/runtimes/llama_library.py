@@ -184,7 +184,7 @@ def load() -> ctypes.CDLL:
     for name, (result, arguments) in _PROTOTYPES.items():
         function = getattr(library, name, None)
         if function is None:
-            raise LlamaError(f"{PACKAGE} {metadata.version(PACKAGE)} exports no {name}")
+            raise LlamaError(f"{_release()} exports no {name}")
         function.restype, function.argtypes = result, arguments
     require_layout(library.llama_model_default_params(), _MODEL_DEFAULTS)
     require_layout(library.llama_context_default_params(), _CONTEXT_DEFAULTS)
@@ -198,9 +198,17 @@ def require_layout(defaults: Structure, documented: Mapping[str, int]) -> None:
         got = getattr(defaults, name) or 0
         if got != want:
             raise LlamaError(
-                f"{PACKAGE} {metadata.version(PACKAGE)} has another {type(defaults).__name__} than "
+                f"{_release()} has another {type(defaults).__name__} than "
                 f"the one known here: the default of {name} is {want}, read {got}"
             )
+
+
+def _release() -> str:
+    """The wheel and its version, as messages name it."""
+    try:
+        return f"{PACKAGE} {metadata.version(PACKAGE)}"
+    except metadata.PackageNotFoundError:
+        return PACKAGE
 
 
 def vtable(name: str) -> int:
