@@ -1,0 +1,77 @@
+"""Types of MIL and values of NumPy: what a variable declares, and whether a value is that."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from coremltools.converters.mil.mil import types
+from coremltools.converters.mil.mil.types.symbolic import is_symbolic
+
+from harness.mil.errors import DeclaredError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: What a variable holds: an array (rank 0 included), a list of them, or a string.
+Value = Any
+
+
+def declared_dtype(var: Any) -> np.dtype[Any]:
+    """The NumPy dtype of a variable, of a state's content for a state."""
+    dtype: np.dtype[Any] = np.dtype(types.nptype_from_builtin(var.dtype))
+    return dtype
+
+
+def declared_shape(var: Any) -> tuple[Any, ...]:
+    """The shape of a variable, () for a scalar; symbols stay symbols."""
+    return tuple(var.shape)
+
+
+def declared_bytes(var: Any) -> int:
+    """Bytes of a variable.  Raises ValueError naming it for a dynamic shape."""
+    shape = declared_shape(var)
+    if any(is_symbolic(n) for n in shape):
+        raise ValueError(f"{var.name} has the dynamic shape {shape}: its bytes are no number")
+    return math.prod(int(n) for n in shape) * item_bits(var) // 8
+
+
+def item_bits(var: Any) -> int:
+    """Bits of one element; 4 for int4, whatever NumPy stores it in."""
+    if types.is_sub_byte(var.dtype):
+        return int(var.dtype.get_bitwidth())
+    return declared_dtype(var).itemsize * 8
+
+
+class Symbols:
+    """What the symbols in a program's shapes turned out to be, in one run."""
+
+    def __init__(self) -> None:
+        self._bound: dict[Any, int] = {}
+
+    def check(self, var: Any, value: Array) -> None:
+        """Raise DeclaredError naming the variable unless `value` has its dtype and shape.
+
+        A symbol may be any length, and is the same length wherever it occurs.
+        """
+        want_dtype, want = declared_dtype(var), declared_shape(var)
+        if value.dtype != want_dtype:
+            raise DeclaredError(f"{_where(var)} declares {want_dtype}, computed {value.dtype}")
+        got = value.shape
+        if len(got) != len(want) or not all(map(self._fits, want, got)):
+            known = {str(symbol): length for symbol, length in self._bound.items()}
+            where = f" with {known}" if known and any(map(is_symbolic, want)) else ""
+            raise DeclaredError(f"{_where(var)} declares shape {want}{where}, computed {got}")
+
+    def _fits(self, want: Any, got: int) -> bool:
+        if not is_symbolic(want):
+            return int(want) == got
+        if want.is_Symbol:
+            return self._bound.setdefault(want, got) == got
+        length = want.subs(self._bound)
+        return bool(length == got) if length.is_number else True
+
+
+def _where(var: Any) -> str:
+    op = var.op
+    return f"{op.op_type} {var.name!r}" if op is not None else f"input {var.name!r}"
