@@ -10,7 +10,8 @@ never as a pass.  Any other exception is a failure of the check.
 Optional members are looked up by name: `LayerCache.rewind`, `Decoder.rewind`,
 `CacheSubject.profile`, `DecoderSubject.profile`, `Decoder.stated_masks`; and on any subject a
 static method ``covers(check: str, case: Case) -> bool``: what it answers False for is not planned
-at all, where raising `Unsupported` a thousand times would say no more.
+at all, where raising `Unsupported` a thousand times would say no more; and ``suite``, the name of
+the suite file that runs it in place of those of its schemes ("sliced_q": suites/test_sliced_q.py).
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ class DecoderSubject(Protocol):
     """A whole causal model with its own weights, a function of ``case.weights_seed`` alone.
 
     Optional: ``profile(case) -> list[int]``, the exact storage bytes per layer in the steady
-    state.
+    state; and ``dense_key: str``, the same for subjects whose weights and `Decoder.dense` in
+    float64 are the same, so that the harness asks one of them for all.
     """
 
     name: str

@@ -83,15 +83,21 @@ class Matrix:
         for target in targets or registry.names():
             self._load(target, asked_for=bool(targets))
 
-    def jobs(self, schemes: Iterable[str]) -> list[Job]:
-        """Every check of every case under these schemes, and every subject that cannot run."""
-        wanted = frozenset(schemes)
+    def jobs(self, schemes: Iterable[str] | None = None, suite: str = "") -> list[Job]:
+        """Every check of every case of a suite, or of the subjects that have none, by schemes.
+
+        suite: of the subjects that name it as theirs (`Subject.suite`).  The subjects that cannot
+        run come with the first call: one record each is enough.
+        """
+        wanted = None if schemes is None else frozenset(schemes)
         out = [
             Job(where, check, case, subject)
             for where, subject in self._loaded
+            if getattr(subject, "suite", "") == suite
             for check, case in plan.items(subject, wanted)
         ]
-        return out + self._problems
+        problems, self._problems = self._problems, []
+        return out + problems
 
     def _load(self, target: str, *, asked_for: bool) -> None:
         try:

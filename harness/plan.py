@@ -6,6 +6,7 @@ One place decides, for `pytest suites/`, `harness check` and the report alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from harness import schedules
 from harness.cases import Case
@@ -55,8 +56,13 @@ def _turn(model: Model) -> int:
     return model.window or model.chunk or 8
 
 
-def _all(model: Model) -> list[Schedule]:
-    return schedules.standard(_turn(model), model.sink)
+def _all(model: Model) -> tuple[Schedule, ...]:
+    return _standard_for(_turn(model), model.sink)
+
+
+@cache  # asked for a few thousand times while a run is collected
+def _standard_for(turn: int, sink: int) -> tuple[Schedule, ...]:
+    return tuple(schedules.standard(turn, sink))
 
 
 def _standard(model: Model) -> list[Schedule]:

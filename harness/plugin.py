@@ -6,8 +6,10 @@ A suite is a thin file:
     def test_conformance(conformance):
         conformance()
 
-which becomes one item per subject, check and case of `harness.plan` under these schemes.  The ini
-option ``harness_suites`` names the folders that hold suites, and beside them ``known_failures``.
+which becomes one item per subject, check and case of `harness.plan` under these schemes.  A subject
+that carries ``suite = "sliced_q"`` is run by the suite that says ``conformance(suite="sliced_q")``
+and by no other.  The ini option ``harness_suites`` names the folders that hold suites, and beside
+them ``known_failures``.
 
 The plugin is loaded in every pytest run of its environment, so that nothing but the standard
 library is imported here: torch comes with the first conformance test.
@@ -87,7 +89,9 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and refuse a bad --subject or known failure before anything runs."""
     config.addinivalue_line(
-        "markers", "conformance(schemes): run the plan of every subject under these schemes."
+        "markers",
+        "conformance(schemes, suite): run the plan of every subject under these schemes, or of "
+        "those that name this suite as theirs.",
     )
     out = config.getoption("harness_out")
     place = config.invocation_params.dir / out if out else config.rootpath / "reports" / "latest"
@@ -134,7 +138,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One item per subject, check and case."""
     marker = metafunc.definition.get_closest_marker("conformance")
     if "conformance" in metafunc.fixturenames and marker is not None:
-        jobs = _matrix(metafunc.config).jobs(marker.kwargs["schemes"])
+        jobs = _matrix(metafunc.config).jobs(**marker.kwargs)
         metafunc.parametrize("conformance", jobs, ids=[job.id for job in jobs], indirect=True)
 
 

@@ -192,10 +192,10 @@ def resets(window: int, sink: int = 0) -> list[Schedule]:
 def rewinds(window: int, sink: int = 0) -> list[Schedule]:
     """Rewinds by a few tokens (speculative decoding), by a window, far back, early, and twice.
 
-    Behind each follow a chunk and enough steps for every slot to be written anew.
+    Behind each follow a chunk, decode steps, and enough feeds for every slot to be written anew.
     """
     w = window
-    tail = (Feed(4), *chunks(2 * w + 2, (1,)))
+    tail = (Feed(4), *chunks(w // 2 + 1, (1,)), *chunks(2 * w + 1 - w // 2, (3, 1)))
     long = 3 * w + sink + 4
     prompt = chunks(long, (4,))
     return [

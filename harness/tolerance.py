@@ -120,8 +120,10 @@ def margin(exact: Tensor, wrong: Iterable[Tensor], bound: Tensor) -> float | Non
 
     For each wrong law the row counts that shows it best; the smallest over the laws is the margin.
     """
-    ratios = []
-    for other in wrong:
-        errors = row_error(other, exact)
-        ratios.append(float(torch.where(errors == 0, 0, errors / bound).max()))
+    return nearest((row_error(other, exact) for other in wrong), bound)
+
+
+def nearest(errors: Iterable[Tensor], bound: Tensor) -> float | None:
+    """`margin`, from the row errors (n,) of the wrong laws."""
+    ratios = [float(torch.where(e == 0, 0, e / bound).max()) for e in errors]
     return min(ratios) if ratios else None

@@ -91,6 +91,7 @@ class Sink:
 
     name = "executorch.sink"
     package = "executorch"
+    dense_key = "executorch.body"
     schemes = frozenset({"sink", "uniform"})
 
     def open(self, case: Case) -> RingDecoder:
@@ -118,6 +119,7 @@ class Ring:
 
     name = "executorch.ring"
     package = "executorch"
+    dense_key = "executorch.body"
     schemes = frozenset({"uniform", "interleaved"})
 
     @staticmethod

@@ -160,6 +160,7 @@ class _Static:
     """What the registered subjects have in common."""
 
     package = "executorch"
+    dense_key = "executorch.body"
     schemes = frozenset({"full", "uniform", "interleaved"})
     style = "shift_pointer"
     split = False

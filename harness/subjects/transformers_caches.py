@@ -120,6 +120,7 @@ class TransformersSubject:
     """
 
     package = "transformers"
+    dense_key = "transformers"  # eager and sdpa attention differ by rounding, not in float64
     name: str
     schemes = frozenset({"full", "uniform", "interleaved", "chunked"})
     attention: str
@@ -174,6 +175,23 @@ class _Static(TransformersSubject):
         return _bounded(law, case.max_context)
 
 
+class _Eager(TransformersSubject):
+    """Eager attention: what it makes of a cache's keys, values and masks.
+
+    What a cache does by itself (bytes, reset, crop, refusals) is shown under sdpa, the default.
+    """
+
+    attention = "eager"
+    of_the_cache = frozenset({"cache_bytes", "reset", "rewind", "refusal"})
+
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:
+        """False for checks that concern the cache alone, and for a second model of Gemma 4's."""
+        if check in cls.of_the_cache or case.model.name.startswith("gemma4-26b"):
+            return False
+        return super().covers(check, case)
+
+
 class _NoCache(TransformersSubject):
     decoder = NoCacheDecoder
 
@@ -186,16 +204,16 @@ class _NoCache(TransformersSubject):
         return 0
 
 
-class EagerDynamic(_Dynamic):
+class EagerDynamic(_Eager, _Dynamic):
     """Eager attention over DynamicCache."""
 
-    name, attention = "transformers.eager.dynamic", "eager"
+    name = "transformers.eager.dynamic"
 
 
-class EagerStatic(_Static):
+class EagerStatic(_Eager, _Static):
     """Eager attention over StaticCache."""
 
-    name, attention = "transformers.eager.static", "eager"
+    name = "transformers.eager.static"
 
 
 class EagerNoCache(_NoCache):

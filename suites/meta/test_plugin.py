@@ -45,6 +45,30 @@ def run(project, subject, *args, select=SELECTED, runner="runpytest_inprocess"):
     )
 
 
+def test_a_subject_with_a_suite_of_its_own_is_run_by_that_suite_alone(project):
+    (project.path / "other.py").write_text(
+        BAD.replace('name = "mine"', 'name = "mine"\n    suite = "other"')
+    )
+    assert run(project, "other.py:Mine").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    suite = SUITE.replace('schemes={"uniform", "full"}', 'suite="other"')
+    (project.path / "suites" / "test_other.py").write_text(suite)
+    done = run(project, "other.py:Mine")
+    done.assert_outcomes(passed=8)
+    assert all(item.startswith("suites/test_other.py") for item in items(project))
+
+
+def test_a_subject_that_cannot_run_shows_once(project):
+    (project.path / "suites" / "test_twice.py").write_text(SUITE)
+    absent = BAD.replace('name = "mine"', 'name = "mine"\n    package = "no-such-package"')
+    (project.path / "absent.py").write_text(absent)
+    run(project, "absent.py:Mine", select="")
+    assert list(statuses(project).values()) == ["not-installed"]
+
+
+def items(project):
+    return [r.item for r in results(project).read_records()]
+
+
 def results(project, out="reports/latest"):
     return Folder(project.path / out)
 

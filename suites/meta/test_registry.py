@@ -37,6 +37,12 @@ def test_every_registered_subject_loads_or_is_not_installed(name):
     assert subject is None or (subject.name == name and registry.version(subject))
 
 
+def test_every_suite_that_a_subject_names_is_there(pytestconfig):
+    suites = {path.stem for path in (pytestconfig.rootpath / "suites").glob("test_*.py")}
+    named = {getattr(installed(name), "suite", "") for name in registry.names()} - {""}
+    assert {f"test_{suite}" for suite in named} <= suites
+
+
 def installed(name):
     """The registered subject, None where its package is absent."""
     try:
