@@ -228,6 +228,7 @@ def _replace(pieces: Pieces, new: Any) -> None:
 def _retyped(new: Any, old: Any) -> Any:
     """`new`, declared in the shape of `old`: unknown lengths that are joined or broadcast get a
     fresh symbol, but it is the same length, and what follows was written with that in mind."""
-    if new.shape != old.shape:
+    dims = zip(new.shape, old.shape, strict=True)
+    if all(a == b or is_symbolic(a) or is_symbolic(b) for a, b in dims):
         new._sym_type = old.sym_type
     return new

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from harness.schemes.sliced_q_slicer import Pieces, Row, mb
 
 #: Elementwise ops between the product and the softmax, and the inputs through which scores come.
