@@ -1,4 +1,4 @@
-"""Ops by coremltools' own code: `type_inference` and `value_inference` of the op, on real values.
+"""Ops by coremltools' own code: their `value_inference`, on real values.
 
 coremltools evaluates ops at conversion to fold constants.  For what moves, shapes, compares or
 casts values that code is the definition of the op, and is used here.  Only ops listed in
@@ -9,7 +9,7 @@ no constant), and arithmetic in float16 there rounds each NumPy step rather than
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,28 +71,39 @@ REVIEWED = frozenset(
 )
 
 
-def infer(op: Any, args: Mapping[str, Value]) -> list[Array]:
-    """The outputs of `op` on given inputs, by its own code; the op itself is left as it was.
+#: What folding computes in, and what MIL holds instead: it knows neither.
+_NARROWED = {"int64": "int32", "float64": "float32"}
 
-    Raises MilError naming the op where its code gives no value.
+
+class Inferred:
+    """One op with values in place of its variables; the op itself is left as it is.
+
+    constants: names of the inputs whose values the op knows by itself.
     """
-    twin = copy.copy(op)
-    twin._input_vars = dict.fromkeys(op._input_vars)
-    for name, value in args.items():
-        given = op.inputs[name]
-        var = (
-            tuple(_known(v, x) for v, x in zip(given, value, strict=True))
-            if isinstance(given, list | tuple)
-            else _known(given, value)
-        )
-        twin._input_vars[name] = var
-        setattr(twin, name, var)
-    declared = twin.type_inference()
-    declared = declared if isinstance(declared, tuple) else (declared,)
-    values = twin._auto_val(declared)
-    if any(value is None for value in values):
-        raise MilError(f"{op.op_type} {op.name!r}: coremltools' value_inference gives no value")
-    return [_as_array(kind, value.val) for kind, value in zip(declared, values, strict=True)]
+
+    def __init__(self, op: Any, constants: Collection[str]) -> None:
+        self.op = op
+        self._twin = copy.copy(op)
+        self._twin._input_vars = dict(op._input_vars)
+        self._given = {name: var for name, var in op.inputs.items() if name not in constants}
+
+    def __call__(self, args: Mapping[str, Value]) -> list[Array]:
+        """The outputs of the op.  Raises MilError naming it where its code gives no value."""
+        for name, given in self._given.items():
+            value = args[name]
+            var = (
+                tuple(map(_known, given, value))
+                if isinstance(given, list | tuple)
+                else _known(given, value)
+            )
+            self._twin._input_vars[name] = var
+            setattr(self._twin, name, var)
+        result = self._twin.value_inference()
+        results = result if isinstance(result, list | tuple) else (result,)
+        if any(value is None for value in results):
+            what = f"{self.op.op_type} {self.op.name!r}"
+            raise MilError(f"{what}: coremltools' value_inference gives no value")
+        return [_narrowed(value) for value in results]
 
 
 def _known(var: Any, value: Value) -> Any:
@@ -108,7 +119,7 @@ def _known(var: Any, value: Value) -> Any:
     return Var(var.name, kind, builtin)
 
 
-def _as_array(kind: Any, value: Any) -> Array:
-    """What was inferred, in the dtype that was inferred for it: folding yields int64 for int32."""
-    primitive = kind.get_primitive() if types.is_tensor(kind) else kind
-    return np.asarray(value, dtype=types.nptype_from_builtin(primitive))
+def _narrowed(value: Any) -> Array:
+    array = np.asarray(value)
+    narrow = _NARROWED.get(str(array.dtype))
+    return array if narrow is None else array.astype(narrow)

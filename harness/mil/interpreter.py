@@ -4,49 +4,24 @@
     outputs = run(program_of(model), {"x": x})
 
 Every op is covered by exactly one of: `kernels` (arithmetic, written here), `inference`
-(coremltools' own code), or this module (constants, states, branches).  Any other op is an error
-that names it.  Each value is held to the shape and dtype that the program declares for it.
+(coremltools' own code), or this module (states and branches); `steps.coverage` is the list.  Any
+other op is an error that names it.  Each value is held to the shape and dtype that the program
+declares for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from harness.mil import maths, products, writes
-from harness.mil.blocks import last_reads, reads
-from harness.mil.errors import DeclaredError, InputError, MilError, UnknownOpError
-from harness.mil.inference import REVIEWED, infer
-from harness.mil.kernels import KERNELS, call
-from harness.mil.values import Array, Symbols, Value, declared_dtype, declared_shape
-
-#: Kernels register themselves when their module is imported.
-_KERNEL_MODULES = (maths, products, writes)
-
-#: Compressed weights, unpacked by their own code.
-UNPACKED = frozenset(
-    {
-        "constexpr_affine_dequantize",
-        "constexpr_blockwise_shift_scale",
-        "constexpr_cast",
-        "constexpr_lut_to_dense",
-        "constexpr_sparse_to_dense",
-    }
-)
-
-#: Ops that need more than the values of their inputs.
-STRUCTURE = UNPACKED | {"const", "cond", "read_state", "coreml_update_state"}
+from harness.mil.errors import DeclaredError, InputError, MilError
+from harness.mil.steps import Prepared, Step, prepare
+from harness.mil.values import Array, Declared, Symbols, Value, declared_dtype, declared_shape
 
 States = dict[str, Array]
-
-
-def coverage() -> dict[str, str]:
-    """Every op that can be run, and by which code: "kernel", "value_inference" or "structure"."""
-    ops = dict.fromkeys(REVIEWED, "value_inference") | dict.fromkeys(KERNELS, "kernel")
-    return dict(sorted((ops | dict.fromkeys(STRUCTURE, "structure")).items()))
 
 
 def run(
@@ -55,113 +30,104 @@ def run(
     states: States | None = None,
     function: str = "main",
 ) -> dict[str, Array]:
-    """The outputs of a function of a program, by name.
-
-    program: a MIL program, as `program_of` or `load` give it.  inputs: by name; cast to nothing:
-    the dtypes must be the declared ones.  states: from `make_states`, updated in place.
-
-    Raises InputError for inputs or states that are not the program's, UnknownOpError naming an op,
-    DeclaredError naming a value that is not as declared.
-    """
-    main = program.functions[function]
-    symbols = Symbols()
-    env: dict[Any, Value] = {}
-    held = {} if states is None else states
-    for var in main.inputs.values():
-        if _is_state(var):
-            env[var] = _state(var, held)
-        else:
-            env[var] = _input(var, inputs, symbols)
-    extra = set(inputs) - set(main.inputs)
-    if extra:
-        raise InputError(f"the program has no input {sorted(extra)}; it has {list(main.inputs)}")
-    results = Run(env, symbols).block(main)
-    return {var.name: value for var, value in zip(main.outputs, results, strict=True)}
+    """The outputs of one run of a program, by name; see `Interpreter`."""
+    return Interpreter(program, function).run(inputs, states)
 
 
 def make_states(program: Any, function: str = "main") -> States:
     """Zeros for every state of a function, by name, as Core ML's `make_state` gives them."""
-    main = program.functions[function]
     return {
         name: np.zeros(declared_shape(var), declared_dtype(var))
-        for name, var in main.inputs.items()
+        for name, var in program.functions[function].inputs.items()
         if _is_state(var)
     }
 
 
-class Run:
-    """One run of a function: what every variable holds, as long as an op to come reads it."""
+class Interpreter:
+    """A function of a MIL program (`program_of`, `load`), ready to run any number of times.
 
-    def __init__(self, env: dict[Any, Value], symbols: Symbols) -> None:
-        self.env, self.symbols = env, symbols
-        self._structure: dict[str, Callable[[Any], list[Value]]] = {
-            "const": lambda op: [_constant(op)],
-            "cond": lambda op: self.block(op.blocks[0 if bool(self.env[op.pred]) else 1]),
-            "read_state": lambda op: [self.env[op.input].copy()],
-            "coreml_update_state": self._update_state,
-        }
-        self._structure |= dict.fromkeys(UNPACKED, _unpacked)
-        assert set(self._structure) == STRUCTURE
+    Raises UnknownOpError naming an op that it has no code for, MilError for a function that the
+    program does not have.
+    """
 
-    def block(self, block: Any) -> list[Value]:
-        """Run all ops of a block; the values of its outputs."""
-        ops = list(block.operations)
-        last = last_reads(ops, block.outputs)
-        for at, op in enumerate(ops):
-            outputs = self._outputs(op)
-            if len(outputs) != len(op.outputs):
+    def __init__(self, program: Any, function: str = "main") -> None:
+        if function not in program.functions:
+            raise MilError(f"no function {function!r}; the program has {list(program.functions)}")
+        self.main = program.functions[function]
+        self._inputs = {name: Declared.of(var) for name, var in self.main.inputs.items()}
+        self._blocks: dict[Any, Prepared] = {}
+        self._prepare(self.main, {})
+
+    def run(
+        self, inputs: Mapping[str, Array | Tensor], states: States | None = None
+    ) -> dict[str, Array]:
+        """The outputs by name.
+
+        inputs: by name, in the declared dtypes: nothing is cast.  states: from `make_states`,
+        updated in place.  Raises InputError for inputs or states that are not the program's,
+        DeclaredError naming a value that is not as declared.
+        """
+        states = states or {}
+        given = {**inputs, **states}
+        if set(given) - set(self._inputs):
+            unknown = sorted(set(given) - set(self._inputs))
+            raise InputError(f"the program has no input {unknown}; it has {list(self._inputs)}")
+        symbols, env = Symbols(), dict[Any, Value]()
+        for name, var in self.main.inputs.items():
+            source = states if _is_state(var) else inputs
+            env[var] = _given(name, source, self._inputs[name], symbols)
+        results = self._block(self.main, env, symbols)
+        return {var.name: value for var, value in zip(self.main.outputs, results, strict=True)}
+
+    def _prepare(self, block: Any, outer: dict[Any, Value]) -> None:
+        prepared = self._blocks[block] = prepare(block, outer)
+        for step in prepared.steps:
+            for inner in step.op.blocks:
+                self._prepare(inner, outer | prepared.weights)
+
+    def _block(self, block: Any, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
+        """Run all ops of a block; a value is dropped when no op to come reads it."""
+        prepared = self._blocks[block]
+        env.update(prepared.weights)
+        for step in prepared.steps:
+            outputs = self._outputs(step, env, symbols)
+            if len(outputs) != len(step.declared):
                 raise DeclaredError(
-                    f"{op.op_type} {op.name!r} declares {len(op.outputs)} outputs, "
+                    f"{step.op.op_type} {step.op.name!r} declares {len(step.declared)} outputs, "
                     f"computed {len(outputs)}"
                 )
-            for var, value in zip(op.outputs, outputs, strict=True):
-                if isinstance(value, np.ndarray):
-                    self.symbols.check(var, value)
-                self.env[var] = value
-            for var in {*reads(op), *op.outputs}:
-                if last.get(var, at) == at:
-                    self._forget(var, block)
-        return [self.env[var] for var in block.outputs]
+            for var, want, value in zip(step.op.outputs, step.declared, outputs, strict=True):
+                symbols.check(want, value)
+                env[var] = value
+            for var in step.dead:
+                env.pop(var, None)
+        return [env[var] for var in prepared.outputs]
 
-    def _forget(self, var: Any, block: Any) -> None:
-        """Drop a value that no op of its own block reads again; outer blocks may."""
-        if var.op is not None and var.op.enclosing_block is block:
-            self.env.pop(var, None)
-
-    def _outputs(self, op: Any) -> list[Value]:
-        kind = op.op_type
-        if kind in self._structure:
-            return self._structure[kind](op)
-        args = {
-            name: [self.env[v] for v in var] if isinstance(var, list | tuple) else self.env[var]
-            for name, var in op.inputs.items()
-        }
-        if kind in KERNELS:
-            return list(call(kind, args))
-        if kind in REVIEWED:
-            return list(infer(op, args))
-        raise UnknownOpError(f"no code for the op {kind} ({op.name!r}); `coverage()` lists those")
-
-    def _update_state(self, op: Any) -> list[Value]:
-        state, value = self.env[op.state], self.env[op.value]
-        if state.shape != value.shape or state.dtype != value.dtype:
-            raise DeclaredError(
-                f"{op.op_type} {op.name!r}: the state is {state.dtype} {state.shape}, "
-                f"the value {value.dtype} {value.shape}"
+    def _outputs(self, step: Step, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
+        op = step.op
+        if step.code is not None:
+            return step.code(
+                {
+                    name: [env[v] for v in var] if isinstance(var, list | tuple) else env[var]
+                    for name, var in step.inputs.items()
+                }
             )
-        state[...] = value
-        return [state.copy()]
+        if op.op_type == "cond":
+            return self._block(op.blocks[0 if bool(env[op.pred]) else 1], env, symbols)
+        if op.op_type == "coreml_update_state":
+            _update(op, env[op.state], env[op.value])
+            return [env[op.state].copy()]
+        assert op.op_type == "read_state", op.op_type
+        return [env[op.input].copy()]
 
 
-def _constant(op: Any) -> Value:
-    value = op.outputs[0].val
-    if isinstance(value, str | list):
-        return value
-    return np.asarray(value, dtype=declared_dtype(op.outputs[0]))
-
-
-def _unpacked(op: Any) -> list[Value]:
-    return [np.asarray(op.materialized_val_inference())]
+def _update(op: Any, state: Array, value: Array) -> None:
+    if state.shape != value.shape or state.dtype != value.dtype:
+        raise DeclaredError(
+            f"{op.op_type} {op.name!r}: the state is {state.dtype} {state.shape}, "
+            f"the value {value.dtype} {value.shape}"
+        )
+    state[...] = value
 
 
 def _is_state(var: Any) -> bool:
@@ -170,26 +136,17 @@ def _is_state(var: Any) -> bool:
     return bool(types.is_state(var.sym_type))
 
 
-def _input(var: Any, inputs: Mapping[str, Array | Tensor], symbols: Symbols) -> Array:
-    if var.name not in inputs:
-        raise InputError(f"input {var.name!r} is missing; given: {sorted(inputs)}")
-    given = inputs[var.name]
+def _given(
+    name: str, source: Mapping[str, Array | Tensor], want: Declared, symbols: Symbols
+) -> Array:
+    if name not in source:
+        raise InputError(f"{name!r} is missing; given: {sorted(source)}; states: `make_states`")
+    given = source[name]
     value = given.detach().numpy() if isinstance(given, Tensor) else np.asarray(given)
     try:
-        symbols.check(var, value)
+        symbols.check(want, value)
     except DeclaredError as error:
         raise InputError(str(error).replace("computed", "given")) from None
-    return value
-
-
-def _state(var: Any, states: States) -> Array:
-    if var.name not in states:
-        raise InputError(f"state {var.name!r} is missing; given: {sorted(states)} (make_states)")
-    value, dtype, shape = states[var.name], declared_dtype(var), declared_shape(var)
-    if value.dtype != dtype or value.shape != shape:
-        raise InputError(
-            f"state {var.name!r} must be {dtype} {shape}, got {value.dtype} {value.shape}"
-        )
     return value
 
 

@@ -7,7 +7,7 @@ reading of a float16 program; an engine that accumulates in float16 is further o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,24 @@ def kernel(*ops: str, like: str | None = None) -> Callable[[Kernel], Kernel]:
     return register
 
 
-def call(op_type: str, args: dict[str, Value]) -> list[Array]:
-    """The outputs of an op in `KERNELS` on NumPy arguments."""
-    entry = KERNELS[op_type]
-    like = args[entry.like] if entry.like else next(iter(args.values()))
-    dtype = (like[0] if isinstance(like, list | tuple) else like).dtype
-    result = entry.kernel(**{name: to_kernel(value) for name, value in args.items()})
-    results = result if isinstance(result, tuple) else (result,)
-    return [_rounded(x, dtype) for x in results]
+class Computed:
+    """One op of `KERNELS`; constants: the values of its inputs that are the same in every run."""
+
+    def __init__(self, op_type: str, constants: Mapping[str, Value]) -> None:
+        self.entry = KERNELS[op_type]
+        self._constants = {name: to_kernel(value) for name, value in constants.items()}
+
+    def __call__(self, args: Mapping[str, Value]) -> list[Array]:
+        """The outputs of the op on all its inputs, NumPy arrays."""
+        like = args[self.entry.like] if self.entry.like else next(iter(args.values()))
+        dtype = (like[0] if isinstance(like, list | tuple) else like).dtype
+        given = {
+            name: self._constants[name] if name in self._constants else to_kernel(value)
+            for name, value in args.items()
+        }
+        result = self.entry.kernel(**given)
+        results = result if isinstance(result, tuple) else (result,)
+        return [_rounded(x, dtype) for x in results]
 
 
 def to_kernel(value: Value) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def declared_dtype(var: Any) -> np.dtype[Any]:
 
 def declared_shape(var: Any) -> tuple[Any, ...]:
     """The shape of a variable, () for a scalar; symbols stay symbols."""
-    return tuple(var.shape)
+    return tuple(n if is_symbolic(n) else int(n) for n in var.shape)
 
 
 def declared_bytes(var: Any) -> int:
@@ -43,25 +44,44 @@ def item_bits(var: Any) -> int:
     return declared_dtype(var).itemsize * 8
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What the program says of one variable, looked up once."""
+
+    what: str
+    dtype: np.dtype[Any]
+    shape: tuple[Any, ...]
+    static: bool
+
+    @classmethod
+    def of(cls, var: Any) -> Declared:
+        """The declaration of a variable; of a state, that of its content."""
+        op, shape = var.op, declared_shape(var)
+        what = f"input {var.name!r}" if op is None else f"{op.op_type} {var.name!r}"
+        return cls(what, declared_dtype(var), shape, not any(map(is_symbolic, shape)))
+
+
 class Symbols:
     """What the symbols in a program's shapes turned out to be, in one run."""
 
     def __init__(self) -> None:
         self._bound: dict[Any, int] = {}
 
-    def check(self, var: Any, value: Array) -> None:
+    def check(self, want: Declared, value: Array) -> None:
         """Raise DeclaredError naming the variable unless `value` has its dtype and shape.
 
         A symbol may be any length, and is the same length wherever it occurs.
         """
-        want_dtype, want = declared_dtype(var), declared_shape(var)
-        if value.dtype != want_dtype:
-            raise DeclaredError(f"{_where(var)} declares {want_dtype}, computed {value.dtype}")
+        if value.dtype != want.dtype:
+            raise DeclaredError(f"{want.what} declares {want.dtype}, computed {value.dtype}")
         got = value.shape
-        if len(got) != len(want) or not all(map(self._fits, want, got)):
+        if got == want.shape:
+            return
+        same_rank = len(got) == len(want.shape)
+        if want.static or not same_rank or not all(map(self._fits, want.shape, got)):
             known = {str(symbol): length for symbol, length in self._bound.items()}
-            where = f" with {known}" if known and any(map(is_symbolic, want)) else ""
-            raise DeclaredError(f"{_where(var)} declares shape {want}{where}, computed {got}")
+            where = f" with {known}" if known and not want.static else ""
+            raise DeclaredError(f"{want.what} declares shape {want.shape}{where}, computed {got}")
 
     def _fits(self, want: Any, got: int) -> bool:
         if not is_symbolic(want):
@@ -70,8 +90,3 @@ class Symbols:
             return self._bound.setdefault(want, got) == got
         length = want.subs(self._bound)
         return bool(length == got) if length.is_number else True
-
-
-def _where(var: Any) -> str:
-    op = var.op
-    return f"{op.op_type} {var.name!r}" if op is not None else f"input {var.name!r}"
