@@ -3,7 +3,8 @@
 coremltools evaluates ops at conversion to fold constants.  For what moves, shapes, compares or
 casts values that code is the definition of the op, and is used here.  Only ops listed in
 `REVIEWED` are: some of it is wrong (that of `scaled_dot_product_attention` ignores a mask that is
-no constant), and arithmetic in float16 there rounds each NumPy step rather than each op.
+no constant, that of `concat` ignores `interleave`), and arithmetic in float16 there rounds each
+NumPy step rather than each op.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ REVIEWED = frozenset(
 )
 
 
+#: Ops whose `indices` select along `axis`.
+_SELECTING = frozenset({"gather", "gather_along_axis"})
+
 #: What folding computes in, and what MIL holds instead: it knows neither.
 _NARROWED = {"int64": "int32", "float64": "float32"}
 
@@ -98,12 +102,26 @@ class Inferred:
             )
             self._twin._input_vars[name] = var
             setattr(self._twin, name, var)
+        if self.op.op_type in _SELECTING:
+            self._check_indices(args)
         result = self._twin.value_inference()
         results = result if isinstance(result, list | tuple) else (result,)
         if any(value is None for value in results):
             what = f"{self.op.op_type} {self.op.name!r}"
             raise MilError(f"{what}: coremltools' value_inference gives no value")
         return [_narrowed(value) for value in results]
+
+    def _check_indices(self, args: Mapping[str, Value]) -> None:
+        """Since iOS 17 (the op then has `validate_indices`) no index counts from the end."""
+        if "validate_indices" in args:
+            check_indices(self.op.op_type, args["indices"], args["x"].shape[int(args["axis"])])
+
+
+def check_indices(op: str, indices: Any, length: int) -> None:
+    """Raise MilError unless all are in 0…length-1: others are undefined in Core ML."""
+    low, high = (int(indices.min()), int(indices.max())) if len(indices.shape) else (indices,) * 2
+    if not 0 <= low <= high < length:
+        raise MilError(f"{op}: indices must be in 0…{length - 1}, got {low}…{high}")
 
 
 def _known(var: Any, value: Value) -> Any:

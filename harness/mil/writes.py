@@ -1,4 +1,4 @@
-"""Kernels that write into a copy of a tensor by index, and gather by vectors of indices."""
+"""Kernels that put tensors together, write into a copy by index, and gather by index vectors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ import torch
 from torch import Tensor
 
 from harness.mil.errors import MilError
+from harness.mil.inference import check_indices
 from harness.mil.kernels import kernel
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+
+
+@kernel("concat", like="values")
+def concat(values: list[Tensor], axis: Tensor, interleave: object = False) -> Tensor:
+    """Tensors behind one another along an axis, or their slices in turn where interleaved."""
+    if not bool(interleave):
+        return torch.cat(values, int(axis))
+    at = int(axis) % values[0].dim()
+    return torch.stack(values, at + 1).flatten(at, at + 1)
 
 
 @kernel("scatter", like="data")
@@ -22,7 +32,7 @@ def scatter(
 ) -> Tensor:
     """data with updates at the given places of an axis, the other axes whole."""
     at = int(axis) % data.dim()
-    _check("scatter", indices, data.shape[at])
+    check_indices("scatter", indices, data.shape[at])
     shape = [1] * data.dim()
     shape[at] = -1
     return _written("scatter", data, at, indices.reshape(shape).expand_as(updates), updates, mode)
@@ -39,7 +49,7 @@ def scatter_along_axis(
 ) -> Tensor:
     """data with updates at an index of the axis for each element (indices as updates)."""
     at = int(axis) % data.dim()
-    _check("scatter_along_axis", indices, data.shape[at])
+    check_indices("scatter_along_axis", indices, data.shape[at])
     return _written("scatter_along_axis", data, at, indices, updates, mode)
 
 
@@ -80,16 +90,9 @@ def _flattened(op: str, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     depth = indices.shape[-1]
     at = torch.zeros(indices.shape[:-1], dtype=torch.int64)
     for axis in range(depth):
-        _check(op, indices[..., axis], x.shape[axis])
+        check_indices(op, indices[..., axis], x.shape[axis])
         at = at * x.shape[axis] + indices[..., axis]
     return x.reshape(*([-1] if depth else [1]), *x.shape[depth:]).flatten(1), at
-
-
-def _check(op: str, indices: Tensor, length: int) -> None:
-    """Since iOS 17 an index out of 0…length-1 is undefined in Core ML."""
-    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < length:
-        low, high = int(indices.min()), int(indices.max())
-        raise MilError(f"{op}: indices must be in 0…{length - 1}, got {low}…{high}")
 
 
 def _written(
