@@ -8,11 +8,13 @@ backends/apple/coreml/runtime/inmemoryfs).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.mil.errors import MilError
+from harness.mil.values import Array
 
 BACKEND = "CoreMLBackend"
 _FILE = 0
@@ -22,13 +24,31 @@ _FILE = 0
 class Delegated:
     """An ExecuTorch program that is nothing but one Core ML model.
 
-    inputs, outputs: for each of the model's, in the order that the delegate passes them, its place
-    among the flattened inputs and outputs of the program.
+    inputs, outputs: the program's, as numbers of its values; args: the same of what the delegate is
+    called with, the model's inputs and then its outputs.
     """
 
     blob: bytes
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    args: tuple[int, ...]
+
+    def call(
+        self,
+        leaves: Sequence[Array],
+        predict: Callable[[dict[str, Array]], Mapping[str, Array]],
+        names: tuple[Sequence[str], Sequence[str]],
+    ) -> list[Array]:
+        """The program's outputs on its flattened inputs.
+
+        predict: runs the model; names: of its inputs and outputs, in the order of `args`.
+        """
+        takes, gives = names
+        values = dict(zip(self.inputs, leaves, strict=True))
+        answers = predict({name: values[at] for name, at in zip(takes, self.args, strict=False)})
+        made = (answers[name] for name in gives)
+        values.update(zip(self.args[len(takes) :], made, strict=True))
+        return [values[at] for at in self.outputs]
 
 
 def delegated(pte: bytes) -> Delegated:
@@ -50,12 +70,11 @@ def delegated(pte: bytes) -> Delegated:
             f"the program must be one call of {BACKEND}; it has {len(calls)} instructions, "
             f"the delegates {found} and the kernels {kernels}"
         )
-    args = calls[0].args
-    n = len(args) - len(plan.outputs)
     return Delegated(
         blob=bytes(program.backend_delegate_data[plan.delegates[0].processed.index].data),
-        inputs=tuple(list(plan.inputs).index(value) for value in args[:n]),
-        outputs=tuple(list(plan.outputs).index(value) for value in args[n:]),
+        inputs=tuple(plan.inputs),
+        outputs=tuple(plan.outputs),
+        args=tuple(calls[0].args),
     )
 
 

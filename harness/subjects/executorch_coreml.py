@@ -71,18 +71,14 @@ def interpreted(entry: Entry) -> Graph:
     model = delegated(entry.payload)
     with tempfile.TemporaryDirectory() as folder, hushed():
         package = unpack(model.blob, Path(folder))
-        inputs, outputs = names(package)
+        called = names(package)
         interpreter = Interpreter(load(str(package)))
     spec = pytree.treespec_loads(entry.facts["outputs"]["forward"])
 
     def call(*args: Any) -> Any:
         leaves = [_as_delegate(leaf) for leaf in pytree.tree_leaves(args)]
-        given = {name: leaves[at] for name, at in zip(inputs, model.inputs, strict=True)}
-        answers = interpreter.run(given)
-        flat: list[Any] = [None] * len(outputs)
-        for name, at in zip(outputs, model.outputs, strict=True):
-            flat[at] = torch.from_numpy(np.array(answers[name]))
-        return pytree.tree_unflatten(flat, spec)
+        outputs = model.call(leaves, interpreter.run, called)
+        return pytree.tree_unflatten([torch.from_numpy(np.array(x)) for x in outputs], spec)
 
     return call
 
