@@ -203,6 +203,7 @@ def _in_place_of(pieces: Pieces) -> Iterator[None]:
 def _branch(pieces: Pieces, least: int) -> Any:
     """Both forms, of which the program takes the sliced one from `least` rows on."""
     last = pieces.ops[-1]
+    pieces.hold_inputs()
     enough = pieces.emit(mb.greater_equal, x=pieces.length(), y=np.int32(least))
 
     def sliced() -> Any:

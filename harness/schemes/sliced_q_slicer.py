@@ -67,6 +67,19 @@ class Pieces(ABC):
         """A new op in the right place."""
         return make(**inputs, **self.where)
 
+    @abstractmethod
+    def hold_inputs(self) -> None:
+        """Let a branch read none of the function's booleans itself: `hold` says why."""
+
+    def hold(self, x: Any) -> Any:
+        """A boolean input of the function by another name; anything else as it is.
+
+        Core ML takes no boolean inputs.  The converter's backend makes them float32 and casts them
+        back for every reader but those inside a branch, which would read float32 as booleans.
+        """
+        is_input = x is not None and x.op is None
+        return self.emit(mb.identity, x=x) if is_input and x.dtype == types.bool else x
+
     def write(self, spans: list[Any]) -> Any:
         """The output, from its pieces: one concatenation at the end."""
         return self.join([self.piece(start, end) for start, end in spans])
@@ -160,6 +173,9 @@ class Slicer(Pieces):
         if self.mask is not None and not _broadcasts(self.mask.shape, self.score_shape):
             return f"the mask {_text(self.mask.shape)} is wider than the scores"
         return ""
+
+    def hold_inputs(self) -> None:
+        self.mask = self.hold(self.mask)
 
     @property
     def score_shape(self) -> tuple[Any, ...]:

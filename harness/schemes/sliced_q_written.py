@@ -17,6 +17,9 @@ _STEPS = {
     "select": ("a", "b"),
 }
 
+#: Ops between the softmax, which may be in another precision, and the product with the values.
+_AFTER = ("cast", "identity")
+
 #: Ops of a way from the product to the softmax, in order, and the name by which each gets it.
 Way = list[tuple[Any, str]]
 
@@ -32,17 +35,18 @@ class WrittenOut(Pieces):
     def __init__(self, way: Way, parts: int) -> None:
         super().__init__(parts)
         self.way = way
-        product, softmax, last = way[0][0], way[-2][0], way[-1][0]
+        self.held: dict[Any, Any] = {}
         self.ops = [op for op, _ in way]
-        self.query, self.key = product.x, product.y
-        self.scores, self.weights = product.outputs[0], softmax.outputs[0]
-        self.keys, self.width = self.weights.shape[-1], last.outputs[0].shape[-1]
+        self.query, self.key = self.ops[0].x, self.ops[0].y
+        self.softmax = next(op for op in self.ops if op.op_type == "softmax")
+        self.keys, self.width = self.softmax.x.shape[-1], self.old.shape[-1]
 
     def unsliceable(self) -> str:
-        product, softmax, last = self.ops[0], self.ops[-2], self.ops[-1]
-        if product.transpose_x.val or last.transpose_x.val or last.x is not self.weights:
+        product, last, softmax = self.ops[0], self.ops[-1], self.softmax
+        rank = len(product.outputs[0].shape)
+        if product.transpose_x.val or last.transpose_x.val or self.way[-1][1] != "x":
             return "rows of the query are not rows of the output"
-        if softmax.axis.val not in (-1, len(self.weights.shape) - 1):
+        if softmax.axis.val not in (-1, rank - 1):
             return f"its softmax is over axis {softmax.axis.val}, not over the keys"
         if self.query.val is not None and self.key.val is not None:
             return "query and key are constants: their scores would be stored as weights"
@@ -50,7 +54,7 @@ class WrittenOut(Pieces):
             out = op.outputs[0]
             if len(out.child_ops) != 1 or out.consuming_blocks:
                 return f"{out.name}, on the way from scores to weights, is used elsewhere too"
-            if len(out.shape) != len(self.scores.shape):
+            if len(out.shape) != rank:
                 return f"{op.op_type} {op.name} changes the rank of the scores"
         return ""
 
@@ -74,20 +78,32 @@ class WrittenOut(Pieces):
             value = self.emit(getattr(mb, op.op_type), **inputs)
         return self.emit(mb.matmul, x=value, y=last.y, transpose_y=bool(last.transpose_y.val))
 
+    def hold_inputs(self) -> None:
+        for op in self.ops[1:-1]:
+            for var in op.inputs.values():
+                self.held[var] = self.hold(var)
+
     def meets(self, x: Any, start: Row, end: Row) -> Any:
         """Another input of an elementwise op: a tensor's rows, anything else as it is."""
-        return self.rows_for(x, start, end) if x.rank > 0 else x
+        held = self.held.get(x, x)
+        return self.rows_for(held, start, end) if held.rank > 0 else held
 
 
 def way_of(softmax: Any) -> Way | None:
     """The way from a product of two tensors over a softmax to another product, if it is one."""
-    out = softmax.outputs[0]
-    readers = [op for op in out.child_ops if op.op_type == "matmul"]
-    before = _back(softmax.x)
-    if not readers or before is None:
+    before, last = _back(softmax.x), softmax
+    if before is None:
         return None
-    carrier = "x" if readers[0].x is out else "y"
-    return [*before, (softmax, "x"), (readers[0], carrier)]
+    after: Way = []
+    while True:
+        out = last.outputs[0]
+        readers = [op for op in out.child_ops if op.op_type in ("matmul", *_AFTER)]
+        if not readers:
+            return None
+        last = readers[0]
+        after.append((last, "x" if last.x is out else "y"))
+        if last.op_type == "matmul":
+            return [*before, (softmax, "x"), *after]
 
 
 def _back(var: Any) -> Way | None:

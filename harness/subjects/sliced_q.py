@@ -107,15 +107,19 @@ class _Program:
         raise NotImplementedError
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
-        from harness.subjects.sliced_q_programs import run
-
         check_attention(q, k, v)
         if q.dtype not in (torch.float32, torch.float16):
             raise Unsupported(f"Core ML has no attention in {q.dtype}")
         groups = q.shape[1] // k.shape[1]
         keys, values = (x.repeat_interleave(groups, dim=1) for x in (k, v))
         form = form_of(q, keys, values, layer)
-        return run(_sliced(self.make_pass, form), form, q, keys, values, _mask(form, layer))
+        return self.answer(form, q, keys, values, _mask(form, layer))
+
+    def answer(self, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """What the sliced program of the form answers, interpreted."""
+        from harness.subjects.sliced_q_programs import run
+
+        return run(_sliced(self.make_pass, form), form, q, k, v, mask)
 
 
 class Shipped(_Program):
@@ -140,6 +144,36 @@ class Own(_Program):
         from harness.subjects.sliced_q_programs import own
 
         return own(MIN_SEQ_LENGTH, DIVIDER)
+
+
+class Predict(Own):
+    """The same programs of known shapes as Core ML models, predicted by Core ML."""
+
+    name = "harness.sliced_q.predict"
+
+    @staticmethod
+    def covers(check: str, case: Case) -> bool:
+        """Whole prompts of windowed layers: what is known late is a question of the program."""
+        return (
+            check == "values"
+            and case.batch == 1
+            and case.model.name in {"mistral", "llama3-sink4"}
+            and case.schedule.name.startswith("prefill-")
+            and _Program.covers(check, case)
+        )
+
+    def answer(self, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """As Core ML has it, on the CPU.  Raises Unsupported elsewhere than on macOS."""
+        from harness.mil.engines import Predicted, require_macos
+        from harness.subjects.sliced_q_programs import arrays
+
+        require_macos()
+        if form.dynamic:
+            raise Unsupported(f"predicted for known shapes alone, got {form}")
+        given = arrays(form, q, k, v, mask)
+        given["mask"] = given["mask"].astype(given["q"].dtype)  # Core ML takes no booleans
+        (out,) = Predicted(_model(self.make_pass, form)).predict(given).values()
+        return torch.from_numpy(out).to(q.dtype)
 
 
 class Torch:
@@ -174,6 +208,13 @@ def _mask(form: Form, layer: Layer) -> Tensor:
         return visible.reshape(form.mask)
     added = torch.zeros(rows, keys, dtype=getattr(torch, form.mask_dtype))
     return added.masked_fill(~visible, -math.inf).reshape(form.mask)
+
+
+@lru_cache(maxsize=32)
+def _model(make_pass: Callable[[], Any], form: Form) -> Any:
+    from harness.subjects.sliced_q_programs import model, sliced
+
+    return model(sliced(form, make_pass()))
 
 
 @lru_cache(maxsize=512)

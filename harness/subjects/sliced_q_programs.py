@@ -18,6 +18,7 @@ from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 from torch import Tensor
 
 from harness.mil import interpreter
+from harness.mil.conversion import hushed
 from harness.schemes.sliced_q_log import Log
 from harness.schemes.sliced_q_pass import SlicedQ
 from harness.schemes.sliced_q_slicer import mb
@@ -157,12 +158,30 @@ def own(min_seq_length: int | None, divider: int, kind: type[SlicedQ] = SlicedQ)
     return out
 
 
-def run(program: Any, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """What a form's program answers: (…, L, EV)."""
+def model(program: Any) -> Any:
+    """A program as a Core ML model (`MLModel`, neither compiled nor loaded), through the default
+    pipeline and the backend's passes.  Shapes must be known."""
+    with hushed():
+        return ct.convert(
+            program,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS18,
+            compute_precision=ct.precision.FLOAT32,  # as written: no op is cast
+            skip_model_load=True,
+        )
+
+
+def arrays(form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    """The inputs of a form's program, by name."""
     inputs = {"q": q, "k": k, "v": v}
     if mask is not None:
         inputs["mask"] = mask
     if form.inside:
         inputs["go"] = torch.ones(1)
-    given = {name: x.detach().contiguous().numpy() for name, x in inputs.items()}
+    return {name: x.detach().contiguous().numpy() for name, x in inputs.items()}
+
+
+def run(program: Any, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """What a form's program answers: (…, L, EV)."""
+    given = arrays(form, q, k, v, mask)
     return torch.from_numpy(np.asarray(interpreter.run(program, given)["out"]))

@@ -18,8 +18,8 @@ from sliced_q_forms import dividers, forms
 from harness.subjects.sliced_q_judge import problem
 from harness.subjects.sliced_q_programs import Form, own, shipped, sliced
 
-EXAMPLES = int(os.environ.get("SLICED_Q_EXAMPLES", "100"))
-LONG = EXAMPLES > 100
+EXAMPLES = int(os.environ.get("SLICED_Q_EXAMPLES", "60"))
+LONG = EXAMPLES > 60
 
 run = settings(
     max_examples=EXAMPLES,
@@ -38,7 +38,7 @@ def test_ours_slices_every_form_and_answers_rightly(form: Form, divider: int) ->
     assert not wrong, f"{form}, divider {divider}: {wrong}"
 
 
-@settings(run, max_examples=max(EXAMPLES // 10, 20))
+@settings(run, max_examples=max(EXAMPLES // 10, 10))
 @given(forms(), dividers)
 def test_ours_answers_rightly_with_the_thresholds_that_it_has_by_default(
     form: Form, divider: int
