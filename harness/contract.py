@@ -139,7 +139,8 @@ class DecoderSubject(Protocol):
 
     Optional: ``profile(case) -> list[int]``, the exact storage bytes per layer in the steady
     state; and ``dense_key: str``, the same for subjects whose weights and `Decoder.dense` in
-    float64 are the same, so that the harness asks one of them for all.
+    float64 are the same, so that the harness asks one of them for all; and ``stored: str``, the
+    dtype in which keys and values are held where that is not the case's ("float16").
     """
 
     name: str

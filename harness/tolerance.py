@@ -86,13 +86,15 @@ def row_bound(
     return SAMPLE * measured + LAMBDA * unit * depth * terms * scale
 
 
-def unexplained(own: Tensor, exact: Tensor, n_keys: Tensor, width: int, depth: int) -> float:
+def unexplained(
+    own: Tensor, exact: Tensor, n_keys: Tensor, width: int, depth: int, unit: float
+) -> float:
     """How far the worst row of a dense run is from float64, in units of what rounding explains.
 
-    Arguments as of `row_bound`; beyond `DOUBT` the run is not the same model in less precision.
+    unit: the unit roundoff of the coarsest number that is kept on the way; the other arguments as
+    of `row_bound`.  Beyond `DOUBT` the run is not the same model in less precision.
     """
     error, scale = row_error(own, exact), row_error(exact, torch.zeros_like(exact))
-    unit = torch.finfo(own.dtype).eps / 2
     sums = unit * depth * (n_keys.double() + width).sqrt() * scale
     return float(torch.where(error == 0, 0, error / sums).max())
 

@@ -85,12 +85,15 @@ def _of(subject: Subject, case: Case, tokens: Tensor, key: tuple[object, ...]) -
     own = open_decoder(subject, case).dense(tokens)
     bound = _bound(case, own, exact.logits)
     margin = tolerance.nearest(exact.wrong, bound)
-    return Reference(exact.logits.double(), bound, margin, _doubt(case, own, exact.logits))
+    doubt = _doubt(case, own, exact.logits, getattr(subject, "stored", case.dtype))
+    return Reference(exact.logits.double(), bound, margin, doubt)
 
 
-def _doubt(case: Case, own: Tensor, exact: Tensor) -> str:
+def _doubt(case: Case, own: Tensor, exact: Tensor, stored: str) -> str:
+    """stored: the precision in which keys and values are held."""
     model = case.model
-    off = tolerance.unexplained(own, exact, _keys(case, own), model.head_dim, model.n_layers)
+    unit = max(torch.finfo(dtype).eps for dtype in (own.dtype, getattr(torch, stored))) / 2
+    off = tolerance.unexplained(own, exact, _keys(case, own), model.head_dim, model.n_layers, unit)
     if off <= tolerance.DOUBT:
         return ""
     return (
