@@ -97,6 +97,8 @@ def parse(case_id: str) -> Case:
     if len(parts) != 4 or not parts[3].startswith("b") or not parts[3][1:].isdecimal():
         raise ValueError(f"case must read model/schedule/dtype/bN, got {case_id!r}")
     model = tiny(parts[0])
+    if parts[1].startswith(schedules.STEPS):
+        return Case(model, schedules.read_steps(parts[1]), parts[2], int(parts[3][1:]))
     window = model.window or model.chunk or 8
     known = {
         s.name: s
@@ -109,7 +111,9 @@ def parse(case_id: str) -> Case:
         for s in make(window, model.sink)
     }
     if parts[1] not in known:
-        raise ValueError(f"unknown schedule {parts[1]!r}; known: {', '.join(known)}")
+        raise ValueError(
+            f"unknown schedule {parts[1]!r}; known: {', '.join(known)}, or steps-5.x.9.r7.c.1"
+        )
     return Case(model, known[parts[1]], parts[2], int(parts[3][1:]))
 
 

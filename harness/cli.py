@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness import cli_fuzz, cli_history, cli_kv
+
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
-    from harness.gate.records import Record
     from harness.gate.verdict import Verdict
-    from harness.isolation import Progress
+    from harness.report.past import Past
 
 _BROKEN, _MISUSE = 1, 2
 _MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.1, 86_400.0  # a day: timers take no infinity
@@ -35,6 +35,9 @@ app = typer.Typer(
 )
 baseline = typer.Typer(help="The exact integers of earlier runs.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
+app.add_typer(cli_history.app, name="history")
+app.command()(cli_fuzz.fuzz)
+app.command()(cli_kv.kv)
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
 Baselines = Annotated[Path, typer.Option(help="Folder of the baselines.")]
@@ -54,11 +57,12 @@ def main() -> None:
     """Entry point of the console script."""
     from harness.gate.baselines import BaselineError
     from harness.gate.folder import RecordsError
+    from harness.gate.history import HistoryError
     from harness.gate.known import KnownFailuresError
 
     try:
         app()
-    except (Misuse, RecordsError, BaselineError, KnownFailuresError) as error:
+    except (Misuse, RecordsError, BaselineError, KnownFailuresError, HistoryError) as error:
         typer.echo(f"harness: {error}", err=True)
         sys.exit(_MISUSE)
     except OSError as error:
@@ -85,7 +89,7 @@ def check(
     timeout: Annotated[float, typer.Option(help="Seconds for each check.")] = 60.0,
 ) -> None:
     """Check one implementation, in a process of its own."""
-    from harness import check_table, isolation
+    from harness import check_table, check_watch, isolation
 
     _require_writable(json_file)
     if not _MIN_TIMEOUT_S <= timeout <= _MAX_TIMEOUT_S:  # neither holds for NaN
@@ -93,15 +97,15 @@ def check(
             f"--timeout must be a number of seconds from {_MIN_TIMEOUT_S:g} to "
             f"{_MAX_TIMEOUT_S:g}, got {timeout:g}"
         )
-    console = _console()
+    console = check_watch.console()
     selection = {"scheme": scheme, "model": model, "case": case, "check": only}
     try:
-        progress = _watch(target, selection, timeout, console)
+        progress = check_watch.watch(target, selection, timeout, console)
     except isolation.RefusedError as refused:
         raise Misuse(str(refused)) from refused
     if json_file is not None:
-        _write_json(json_file, target, progress)
-    check_table.show(console, _title(progress), progress.done)
+        check_watch.write_json(json_file, target, progress)
+    check_table.show(console, check_watch.title(progress), progress.done)
     if not any(r.status != "not-claimed" for r in progress.done):
         raise Misuse(f"{progress.subject} claims none of these cases: nothing was checked")
     raise typer.Exit(_BROKEN if check_table.broken(progress.done) else 0)
@@ -113,13 +117,13 @@ def list_() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from harness import registry, schedules
+    from harness import check_watch, registry, schedules
     from harness.models import TINY
 
-    console = _console()
+    console = check_watch.console()
     subjects = Table("subject", "version", "schemes", box=None, pad_edge=False)
     for name in registry.names():
-        subjects.add_row(name, *_installed(name))
+        subjects.add_row(name, *check_watch.installed(name))
     models = Table("model", "scheme", "layers", "window", "sink", box=None, pad_edge=False)
     for m in TINY.values():
         turn = f"chunk {m.chunk}" if m.chunk else str(m.window or "-")
@@ -181,6 +185,29 @@ def gate(
 
 
 @app.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Folders of results: shards, or suites.")],
+    out: Results = _RESULTS,
+    baselines: Baselines = _BASELINES,
+    known: Known = _KNOWN,
+    require: Required = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Put runs that ran in parts together, then gate and report."""
+    from harness.gate import merge as merging
+
+    _require_folders(baselines, known)
+    try:
+        merged = merging.merge(parts, out)
+    except merging.MergeError as error:
+        raise Misuse(str(error)) from error
+    for shard in merged.absent:
+        typer.echo(f"shard {shard} is not there", err=True)
+    frame, verdict = _gate(out, baselines, known, require, whole=True)
+    _report(frame, verdict, out)
+    raise typer.Exit(verdict.exit_status)
+
+
+@app.command()
 def report(
     out: Results = _RESULTS,
     baselines: Baselines = _BASELINES,
@@ -191,6 +218,20 @@ def report(
 
     _require_folders(baselines, known)
     _report(*verdicts.read(out, baselines, known), out)
+
+
+@app.command()
+def kills(out: Results = _RESULTS) -> None:
+    """Plant every defect, and keep the table of what catches it for the report."""
+    from harness.report import kills as table
+
+    rows = []
+    for row in table.run():
+        rows.append(row)
+        caught = ", ".join(check for check, _, _ in row.checks) or "nothing"
+        typer.echo(f"{row.name}: caught by {caught}")
+    typer.echo(f"{sum(bool(r.checks) for r in rows)} of {len(rows)}; {table.write(rows, out)}")
+    raise typer.Exit(0 if all(row.checks for row in rows) else _BROKEN)
 
 
 @app.command()
@@ -315,67 +356,20 @@ def _require_writable(path: Path | None) -> None:
 def _report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
     from harness.report.html import build
 
-    typer.echo(f"  {build(frame, verdict, out / 'index.html')}")
+    typer.echo(f"  {build(frame, verdict, out / 'index.html', _past(frame))}")
 
 
-def _watch(target: str, selection: dict[str, str], timeout: float, console: Console) -> Progress:
-    """Follow the checks of a target to their end, with a bar or, without a terminal, in lines."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    from harness import check_table, isolation
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    progress = isolation.Progress()
-    said = time.monotonic()
-    quiet = not console.is_terminal
-    with Bar(*columns, TimeElapsedColumn(), console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task(f"loading {target}", total=None)
-        for progress in isolation.run(target, selection, timeout):
-            bad = len(check_table.broken(progress.done))
-            note = f"{_title(progress)}, {bad} broken" if bad else _title(progress)
-            done, total = len(progress.done), len(progress.planned)
-            bar.update(task, description=note, completed=done, total=total)
-            if quiet and time.monotonic() - said > 5:
-                said = time.monotonic()
-                typer.echo(f"{note}: {done}/{total}", err=True)
-    return progress
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    # Without a terminal rich assumes 80 columns and folds the ids that people copy.
-    return console if console.is_terminal else Console(highlight=False, width=140)
-
-
-def _title(progress: Progress) -> str:
-    return f"{progress.subject} {progress.version}".strip()
-
-
-def _write_json(path: Path, target: str, progress: Progress) -> None:
-    records: list[Record] = progress.done
-    data = {
-        "target": target,
-        "subject": progress.subject,
-        "version": progress.version,
-        "records": [json.loads(record.to_json()) for record in records],
-    }
-    path.write_text(json.dumps(data, indent=1), encoding="utf-8")
-
-
-def _installed(name: str) -> tuple[str, str]:
-    """Version and schemes of a registered subject, or why it has none."""
-    from harness import registry
+def _past(frame: pd.DataFrame) -> Past | None:
+    """What the history says, if it was kept up to this very run."""
+    from harness.gate.history import History, HistoryError
+    from harness.report.past import past
 
     try:
-        subject = registry.load(name)
-    except registry.NotInstalled as absent:
-        return "-", str(absent)
-    except registry.TargetError as broken:
-        return "-", f"cannot be loaded: {broken}"
-    return registry.version(subject), ", ".join(sorted(subject.schemes))
+        history = History()
+        runs = history.runs()
+        return past(history) if runs and runs[-1] in set(frame["run"]) else None
+    except HistoryError:  # none is kept, or duckdb is not there: the page says nothing of it
+        return None
 
 
 def _run_id(out: Path) -> str:

@@ -28,7 +28,7 @@ import pytest
 
 from harness.gate.folder import Folder
 from harness.gate.recorder import Recorder, announce, new_run_id
-from harness.gate.records import Record
+from harness.gate.records import Collected, Record
 from harness.keeper import STATUS, Keeper, attach, describe
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ _APART = {
 _recorder_key = pytest.StashKey[Recorder]()
 _matrix_key = pytest.StashKey["Matrix"]()
 _deselected_key = pytest.StashKey[int]()
+_planned_key = pytest.StashKey[list[pytest.Item]]()
 _record_key = pytest.StashKey[Record]()
 
 
@@ -142,6 +143,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("conformance", jobs, ids=[job.id for job in jobs], indirect=True)
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m, before pytest-split takes its part
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the empty item of a suite that no subject has a case for; set the time limits."""
     items[:] = [item for item in items if not _is_empty(item)]
@@ -150,12 +152,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if _job(item) is not None:
                 item.add_marker(limit)
+    if _shard(config):
+        config.stash[_planned_key] = list(items)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Count what a selection leaves out: a run that leaves out nothing is whole."""
+    """Count what a selection leaves out: a run that leaves out nothing is whole.
+
+    What is left to other shards of the run is not left out.
+    """
     for item in items:
-        if _job(item) is not None:
+        if _job(item) is not None and _planned_key not in item.config.stash:
             item.config.stash[_deselected_key] = item.config.stash.get(_deselected_key, 0) + 1
 
 
@@ -163,11 +170,17 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what is to run, before any of it does."""
     config = session.config
-    jobs = {item.nodeid: job for item in session.items if (job := _job(item)) is not None}
-    if not jobs or config.option.collectonly:
+    collected = _collected(session.items)
+    if not collected or config.option.collectonly:
         return
-    collected = [job.collected(nodeid) for nodeid, job in jobs.items()]
-    announce(_folder(config), _run_id(config), collected, whole=_is_whole(session))
+    announce(
+        _folder(config),
+        _run_id(config),
+        collected,
+        whole=_is_whole(session),
+        shard=_shard(config),
+        planned=_collected(config.stash.get(_planned_key, [])),
+    )
     if _recorder_key in config.stash:
         config.stash[_recorder_key].begin()
 
@@ -289,6 +302,17 @@ def _job(item: pytest.Item) -> Job | None:
     callspec = getattr(item, "callspec", None)
     job = None if callspec is None else callspec.params.get("conformance")
     return job if hasattr(job, "collected") else None
+
+
+def _collected(items: list[pytest.Item]) -> list[Collected]:
+    """What the conformance items among these are."""
+    return [job.collected(item.nodeid) for item in items if (job := _job(item)) is not None]
+
+
+def _shard(config: pytest.Config) -> str:
+    """ "2/4" where pytest-split is told to run the second of four parts."""
+    splits, group = (getattr(config.option, name, None) for name in ("splits", "group"))
+    return f"{group}/{splits}" if splits and group else ""
 
 
 def _is_empty(item: pytest.Item) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ from harness.decoder import CacheDecoder, checked_update
 from harness.inputs import Inputs
 from harness.law import Layer
 from harness.oracle import attention
-from harness.schedules import Feed, Reset, Rewind, Schedule
+from harness.schedules import Copy, Feed, Reset, Rewind, Schedule
 
 
 @dataclass
@@ -95,6 +96,8 @@ def run_decoder(decoder: Decoder, tokens: Tensor, schedule: Schedule) -> Run:
             case Rewind(length):
                 _rewind(decoder, length)
                 del held[length:], rows[length:]
+            case Copy():
+                decoder = _copied(decoder, tokens[:, :1])
     return Run(torch.stack(held, 1), torch.stack(rows, 1))
 
 
@@ -107,6 +110,17 @@ def _rewind(decoder: Decoder, length: int) -> None:
         decoder.rewind(length)  # type: ignore[attr-defined]  # optional member of the contract
     except Exception as error:
         raise RewindRefusedError(f"{type(error).__name__}: {error}") from error
+
+
+def _copied(decoder: Decoder, other: Tensor) -> Decoder:
+    """A deep copy, whose original has gone on with other tokens.  Raises Unsupported."""
+    try:
+        copy = deepcopy(decoder)
+    except Exception as error:
+        raise Unsupported(f"cannot be copied: {type(error).__name__}: {error}") from error
+    decoder.reset()
+    decoder.feed(other)
+    return copy
 
 
 def _checked_logits(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -31,7 +31,12 @@ class Rewind:
     length: int
 
 
-Step = Feed | Reset | Rewind
+@dataclass(frozen=True)
+class Copy:
+    """Go on with a deep copy, while the original is fed something else."""
+
+
+Step = Feed | Reset | Rewind | Copy
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,10 @@ class Schedule:
 
     @property
     def plain(self) -> bool:
-        """True if the schedule only feeds."""
-        return all(isinstance(step, Feed) for step in self.steps)
+        """True if the schedule neither resets nor rewinds."""
+        return not (self.has(Reset) or self.has(Rewind))
 
-    def has(self, kind: type[Reset] | type[Rewind]) -> bool:
+    def has(self, kind: type[Reset] | type[Rewind] | type[Copy]) -> bool:
         """True if the schedule holds a step of this kind."""
         return any(isinstance(step, kind) for step in self.steps)
 
@@ -82,6 +87,8 @@ class Schedule:
                     at = 0
                 case Rewind(length):
                     at = length
+                case Copy():
+                    pass
         return out
 
     def check_reach(self, window: int, sink: int = 0) -> None:
@@ -106,8 +113,56 @@ class Schedule:
                     if not 0 <= length <= at:
                         raise ValueError(f"rewind to {length} of {at} positions")
                     at = length
+                case Copy():
+                    pass
             lengths.append(at)
         return lengths
+
+
+STEPS = "steps-"
+
+
+def of_steps(steps: Iterable[Step]) -> Schedule:
+    """The schedule of these steps, named for them: "steps-5.x.9.r7.c.1" feeds 5 tokens, resets,
+    feeds 9, rewinds to 7, is copied and feeds 1.
+
+    Raises ValueError for a rewind past what is held.
+    """
+    steps = tuple(steps)
+    schedule = Schedule(STEPS + ".".join(_word(step) for step in steps), steps)
+    schedule._lengths()
+    return schedule
+
+
+def read_steps(name: str) -> Schedule:
+    """The schedule that `of_steps` gave this name.  Raises ValueError naming the word."""
+    return of_steps(_step(word) for word in name.removeprefix(STEPS).split("."))
+
+
+def _word(step: Step) -> str:
+    match step:
+        case Feed(n):
+            return str(n)
+        case Rewind(length):
+            return f"r{length}"
+        case Reset():
+            return "x"
+        case Copy():
+            return "c"
+
+
+def _step(word: str) -> Step:
+    if word == "x":
+        return Reset()
+    if word == "c":
+        return Copy()
+    if word[:1] == "r" and word[1:].isdecimal():
+        return Rewind(int(word[1:]))
+    if word.isdecimal() and int(word) > 0:
+        return Feed(int(word))
+    raise ValueError(
+        f"a step must be a number of tokens, x (reset), rN (rewind to N) or c (copy), got {word!r}"
+    )
 
 
 def chunks(total: int, sizes: Iterable[int]) -> tuple[Feed, ...]:

@@ -19,6 +19,11 @@ Two sources of error follow, and the bound is their sum.
    Half-precision kernels accumulate in float32, so u is float32's there: what half precision
    itself costs is measured in 1.
 
+The dense run is held to reason itself (`unexplained`): the first source is a measurement, and a
+subject whose dense run is wrong in its own precision would buy itself room with it.  Its error
+may be no more than ``DOUBT = SAMPLE * LAMBDA`` of what the second source's sums explain, at the
+unit roundoff of its own precision; of sound models it is below a quarter of that.
+
 A fixed tolerance would be loose for shallow models and tight for deep ones, and a norm over all
 rows hides one wrong row: 3e-2 relative has passed windows that are one key off.
 
@@ -45,6 +50,7 @@ MOVED = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-1}
 SAMPLE = 3.0
 LAMBDA = 6.0
 SEPARATION = 10.0
+DOUBT = SAMPLE * LAMBDA
 
 
 def row_error(got: Tensor, exact: Tensor) -> Tensor:
@@ -78,6 +84,17 @@ def row_bound(
     scale = row_error(summed, torch.zeros_like(summed))
     terms = (n_keys.double() + width).sqrt()
     return SAMPLE * measured + LAMBDA * unit * depth * terms * scale
+
+
+def unexplained(own: Tensor, exact: Tensor, n_keys: Tensor, width: int, depth: int) -> float:
+    """How far the worst row of a dense run is from float64, in units of what rounding explains.
+
+    Arguments as of `row_bound`; beyond `DOUBT` the run is not the same model in less precision.
+    """
+    error, scale = row_error(own, exact), row_error(exact, torch.zeros_like(exact))
+    unit = torch.finfo(own.dtype).eps / 2
+    sums = unit * depth * (n_keys.double() + width).sqrt() * scale
+    return float(torch.where(error == 0, 0, error / sums).max())
 
 
 def moved(a: Tensor, b: Tensor) -> Tensor:

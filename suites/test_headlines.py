@@ -5,8 +5,13 @@ Each test shows the arithmetic, and holds the bytes that a scheme of ours alloca
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
+from harness.estimate.profiles import Heuristic, Ideal, LlamaCpp, Request
+from harness.estimate.resolve import resolve
+from harness.law import Layer
 from harness.models import PUBLISHED, Model
 from harness.schemes.static_cache import StaticLayout, resolve_cache_lens
 
@@ -76,3 +81,26 @@ def test_the_real_e2b_owns_fifteen_caches() -> None:
     assert cache_bytes(model, full) == 8192 * (wide + narrow) * both == 150_994_944
     assert cache_bytes(model, hybrid) == (8192 * wide + 512 * narrow) * both == 56_623_104
     assert (round(150_994_944 / MB), round(56_623_104 / MB, 1)) == (151, 56.6)
+
+
+def test_the_rule_of_thumb_gives_its_figures_and_the_true_ones_are_five_times_as_large() -> None:
+    """Andyyyy64/whichllm#124: Gemma 3 27B at 128K, 12.68 GB to 2.20 GB; Mistral 7B, 3.29 GB.
+
+    27 and 7 billion parameters, 3.5 MiB for each of them and 1024 positions; a window of 1024
+    leaves 1/6 * 131072 + 5/6 * 1024 positions.  Mistral's window is not honoured: unchanged.
+    """
+    gemma, mistral = resolve("gemma-3-27b"), resolve("mistral-7b-v0.1")
+    request, per_billion = Request(131_072), 128 * 3_670_016
+    dense = replace(gemma, layers=tuple(replace(x, law=Layer()) for x in gemma.layers))
+    assert Heuristic(27).total(dense, request) == 27 * per_billion == 12_683_575_296
+    assert Heuristic(27).total(gemma, request) == 2_196_504_575
+    assert Heuristic(7).total(mistral, request) == 7 * per_billion == 3_288_334_336
+    # What llama.cpp allocates, and the least that the answers need: keys and values in fp16.
+    full, slot = 10 * 131_072, 16 * (128 + 128) * 2
+    assert LlamaCpp().total(gemma, request) == (52 * (1024 + 512) + full) * slot == 11_391_729_664
+    assert Ideal().total(gemma, request) == (52 * 1024 + full) * slot == 11_173_625_856
+    slot = 8 * (128 + 128) * 2
+    assert LlamaCpp().total(mistral, request) == 32 * 131_072 * slot == 17_179_869_184
+    assert Ideal().total(mistral, request) == 32 * 4096 * slot == 536_870_912
+    for estimate, true in ((2_196_504_575, 11_391_729_664), (3_288_334_336, 17_179_869_184)):
+        assert round(true / estimate, 1) == 5.2

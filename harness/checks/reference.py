@@ -24,11 +24,15 @@ from harness.runner import open_decoder
 
 @dataclass(frozen=True)
 class Reference:
-    """exact (B, n, V) float64 logits; bound (n,); margin: bounds to the nearest wrong law."""
+    """exact (B, n, V) float64 logits; bound (n,); margin: bounds to the nearest wrong law.
+
+    doubt: why the subject's own dense run, from which the bound is, cannot be trusted.
+    """
 
     exact: Tensor
     bound: Tensor
     margin: float | None
+    doubt: str = ""
 
 
 def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor) -> Reference:
@@ -78,8 +82,21 @@ def _of(subject: Subject, case: Case, tokens: Tensor, key: tuple[object, ...]) -
     assert isinstance(subject, DecoderSubject)
     key = (getattr(subject, "dense_key", key[0]), *key[1:])
     exact = _exact.get(key) or _keep(_exact, key, _exact_of(subject, case, tokens))
-    bound = _bound(case, open_decoder(subject, case).dense(tokens), exact.logits)
-    return Reference(exact.logits.double(), bound, tolerance.nearest(exact.wrong, bound))
+    own = open_decoder(subject, case).dense(tokens)
+    bound = _bound(case, own, exact.logits)
+    margin = tolerance.nearest(exact.wrong, bound)
+    return Reference(exact.logits.double(), bound, margin, _doubt(case, own, exact.logits))
+
+
+def _doubt(case: Case, own: Tensor, exact: Tensor) -> str:
+    model = case.model
+    off = tolerance.unexplained(own, exact, _keys(case, own), model.head_dim, model.n_layers)
+    if off <= tolerance.DOUBT:
+        return ""
+    return (
+        f"dense() in {case.dtype} is not dense() in float64: off by {off:.3g} times what rounding "
+        f"explains, up to {tolerance.DOUBT:g} are allowed"
+    )
 
 
 def _exact_of(subject: DecoderSubject, case: Case, tokens: Tensor) -> _Exact:
@@ -106,10 +123,15 @@ def _float64(subject: DecoderSubject, case: Case) -> Decoder:
 
 
 def _bound(case: Case, own: Tensor, exact: Tensor) -> Tensor:
-    model, n = case.model, own.shape[1]
-    masks = [layer.mask(0, n, n) for layer in model.layers]
-    keys = influence(masks, model.kv_sources).sum(-1)
-    return tolerance.row_bound(own, exact, keys, model.head_dim, model.n_layers)
+    model = case.model
+    return tolerance.row_bound(own, exact, _keys(case, own), model.head_dim, model.n_layers)
+
+
+def _keys(case: Case, own: Tensor) -> Tensor:
+    """(n,): how many tokens reach each row."""
+    n = own.shape[1]
+    masks = [layer.mask(0, n, n) for layer in case.model.layers]
+    return influence(masks, case.model.kv_sources).sum(-1)
 
 
 def _wrong_of_decoder(decoder: Decoder, case: Case, tokens: Tensor) -> Iterator[Tensor]:

@@ -93,6 +93,8 @@ def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
         decoder, rows, used, left = open_decoder(subject, case), [], 0, case.max_context
         for step in case.schedule.steps:
             if isinstance(step, Feed):
+                if used + step.n > case.max_context:  # what was to be forgotten takes the room
+                    break
                 rows.append(decoder.feed(tokens[:, used : used + step.n]).clone())
                 used, left = used + step.n, left - 1
             elif isinstance(step, Rewind):
@@ -101,7 +103,7 @@ def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
                     with suppress(Exception):
                         decoder.rewind(step.length)  # type: ignore[attr-defined]  # optional
                         return  # refused at first, granted now: not a state to compare
-            if left <= 0 or used >= case.max_context:
+            if left <= 0:
                 break
         logits.append(torch.cat(rows, 1))
     if not logits[0].equal(logits[1]):

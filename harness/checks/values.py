@@ -83,6 +83,8 @@ def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
     run = run_decoder(decoder, tokens_for(case), case.schedule)
     reference = reference_for(subject, decoder, case, run.tokens)
     judge(finding, run.logits, reference.exact, reference.bound, reference.margin, "logits")
+    if reference.doubt:
+        finding.fail(reference.doubt)
 
 
 def _op_values(

@@ -107,6 +107,7 @@ DEFECTS: tuple[Defect, ...] = (
     _decoder(decoders.WrongSharedSource, "gemma4-e2b"),
     _decoder(decoders.WrongLayerFull, "gemma3"),
     _decoder(decoders.AllLayersFull, "gemma3"),
+    _decoder(decoders.HalfWeights),
     *(
         _operation(patch)
         for patch in (

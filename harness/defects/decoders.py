@@ -74,6 +74,15 @@ class WrongSharedSource(PatchedDecoder):
         return 0 if right != i and same else right
 
 
+class HalfWeights(PatchedDecoder):
+    """float32 weights are rounded to float16, for dense() too: its own measure is as coarse."""
+
+    def __init__(self, subject: CacheSubject, case: Case) -> None:
+        super().__init__(subject, case)
+        if case.dtype == "float32":
+            self.weights = self.weights.to(torch.float16).to(torch.float32)
+
+
 class _OtherLaws(PatchedDecoder):
     """Caches for other laws than the model's."""
 

@@ -3,6 +3,7 @@
 - ``records.jsonl``: one record a line, flushed at once, so that a crash loses none;
 - ``collected.json``: what was to run, so that a record that never came reads "missing";
 - ``run.json``: what kind of run it was and how it ended;
+- ``planned.json``: of one shard of a run, what all shards together were to run;
 - ``inflight/``: what each worker is at, from which a crash is given its record.
 """
 
@@ -30,6 +31,7 @@ class RunInfo:
 
     whole: every suite and subject was collected, without -k, --subject or the like.  outside:
     failures of tests that are no conformance checks.  exit_status: pytest's, None until it ended.
+    shard: "2/4" for the second of four; of_whole: all shards together were to be whole.
     """
 
     run: str
@@ -37,6 +39,8 @@ class RunInfo:
     exit_status: int | None = None
     outside: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
+    shard: str = ""
+    of_whole: bool = False
 
 
 _Kind = TypeVar("_Kind", Collected, RunInfo)
@@ -50,12 +54,13 @@ class Folder:
         self.records = path / "records.jsonl"
         self.collected = path / "collected.json"
         self.run = path / "run.json"
+        self.planned = path / "planned.json"
         self.inflight = path / "inflight"
 
     def clear(self) -> None:
         """Remove what an earlier run left, so that nothing of it is mistaken for this one's."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("records.jsonl", "collected.json", "run.json", "verdict.json"):
+        for name in ("records.jsonl", "collected.json", "planned.json", "run.json", "verdict.json"):
             (self.path / name).unlink(missing_ok=True)
         for left in self.inflight.glob("*.json"):
             left.unlink(missing_ok=True)
@@ -69,16 +74,21 @@ class Folder:
         """Say what is to run."""
         write_atomically(self.collected, json.dumps([asdict(item) for item in items]))
 
+    def write_planned(self, items: Iterable[Collected]) -> None:
+        """Say what all shards together are to run."""
+        write_atomically(self.planned, json.dumps([asdict(item) for item in items]))
+
     def write_run(self, info: RunInfo) -> None:
         """Say what kind of run it is."""
         write_atomically(self.run, json.dumps(asdict(info)))
 
     def read_collected(self) -> list[Collected]:
         """What was to run; raises RecordsError where that cannot be read."""
-        items = self._json(self.collected)
-        if not isinstance(items, list):
-            raise RecordsError(f"{self.collected}: must be a list of items")
-        return [_made(Collected, item, self.collected) for item in items]
+        return self._items(self.collected)
+
+    def read_planned(self) -> list[Collected]:
+        """What all shards together were to run; raises RecordsError where that cannot be read."""
+        return self._items(self.planned)
 
     def read_run(self) -> RunInfo:
         """What kind of run it was; raises RecordsError where that cannot be read."""
@@ -126,6 +136,12 @@ class Folder:
     def landed(self, worker: str) -> None:
         """`worker` is between two checks."""
         (self.inflight / f"{worker}.json").unlink(missing_ok=True)
+
+    def _items(self, path: Path) -> list[Collected]:
+        items = self._json(path)
+        if not isinstance(items, list):
+            raise RecordsError(f"{path}: must be a list of items")
+        return [_made(Collected, item, path) for item in items]
 
     def _json(self, path: Path) -> Any:
         if not path.exists():

@@ -23,10 +23,26 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def announce(folder: Folder, run: str, items: Iterable[Collected], *, whole: bool) -> None:
-    """In the process that collects: say what is to run, for `Recorder.begin`."""
+def announce(
+    folder: Folder,
+    run: str,
+    items: Iterable[Collected],
+    *,
+    whole: bool,
+    shard: str = "",
+    planned: Iterable[Collected] = (),
+) -> None:
+    """In the process that collects: say what is to run, for `Recorder.begin`.
+
+    shard, planned: of a run that is one of several, "2/4" and what they are to run together.
+    """
     folder.inflight.mkdir(parents=True, exist_ok=True)
-    word = {"whole": whole, "items": [asdict(item) for item in items]}
+    word = {
+        "whole": whole,
+        "items": [asdict(item) for item in items],
+        "shard": shard,
+        "planned": [asdict(item) for item in planned],
+    }
     write_atomically(_word(folder, run), json.dumps(word))
 
 
@@ -58,10 +74,14 @@ class Recorder:
         if not items:
             return
         self.items = {item.item: item for item in items}
-        self.info.whole = said["whole"]
+        self.info.shard = said["shard"]
+        self.info.whole = said["whole"] and not self.info.shard
+        self.info.of_whole = said["whole"]
         self.folder.clear()
         self.folder.records.touch()  # a session that dies in its first check has no record
         self.folder.write_collected(items)
+        if self.info.shard:
+            self.folder.write_planned(Collected(**item) for item in said["planned"])
         self.folder.write_run(self.info)
 
     def record(self, record: Record) -> None:

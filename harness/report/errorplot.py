@@ -78,7 +78,7 @@ def _points(ratios: Sequence[float], scale: _Scale) -> tuple[str, str]:
         worst = max(range(start, min(start + step, scale.n)), key=lambda p: _clip(ratios[p]))
         x, y = scale.x(worst), scale.y(math.log10(_clip(ratios[worst])))
         if ratios[worst] <= 1:
-            dots.append(f"M{x} {y}h0")
+            dots.append(f"M{x:g} {y:g}h0")
         else:  # NaN is over the bound as well
             wedges.append(f"M{x - 3:g} {y + 3:g}h6l-3-6z")
     return "".join(dots), "".join(wedges)

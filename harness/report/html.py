@@ -14,7 +14,17 @@ from markupsafe import Markup, escape
 
 from harness.findings import RED
 from harness.gate.records import from_frame, write_atomically
-from harness.report import errorplot, failures, matrix, numbers, tables, visible
+from harness.report import (
+    errorplot,
+    failures,
+    headlines,
+    kills,
+    kv,
+    matrix,
+    numbers,
+    tables,
+    visible,
+)
 from harness.report import status as looks
 from harness.tolerance import SEPARATION
 
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
 
     from harness.gate.records import Record
     from harness.gate.verdict import Verdict
+    from harness.report.past import Past
 
 DEFAULT = Path("reports/latest")
 
@@ -30,10 +41,13 @@ _DRAWN = 30  # groups of failures that are drawn; the cases of the rest are list
 _LISTED = 8  # lines under the verdict
 
 
-def build(frame: pd.DataFrame, verdict: Verdict, out: Path = DEFAULT) -> Path:
+def build(
+    frame: pd.DataFrame, verdict: Verdict, out: Path = DEFAULT, past: Past | None = None
+) -> Path:
     """Write the report of a completed frame and its verdict; return the file that it is in.
 
-    out: a folder, where it becomes ``index.html``, or the name of an .html file.  Raises
+    out: a folder, where it becomes ``index.html``, or the name of an .html file.  past: what a
+    history says of this run.  The kill table is shown where one lies beside the page.  Raises
     ValueError if the verdict's counts are not those of the frame: a page that mixes two runs
     would be believed.
     """
@@ -46,8 +60,9 @@ def build(frame: pd.DataFrame, verdict: Verdict, out: Path = DEFAULT) -> Path:
         )
     path = out if out.suffix == ".html" else out / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
+    beside = {"past": past, "kills": kills.read(path.parent)}
     template = _environment().get_template("template.html.j2")
-    write_atomically(path, template.render(_page(records, counts, verdict)))
+    write_atomically(path, template.render(_page(records, counts, verdict) | beside))
     return path
 
 
@@ -69,6 +84,8 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "unloaded": matrix.unloaded(records),
         "margins": tables.margins(records),
         "separation": SEPARATION,
+        "kv": kv.sections(),
+        "headlines": headlines.headlines(),
         "slowest": tables.slowest(records),
         "seconds": sum(r.seconds or 0 for r in records),
         "environment": tables.environment(records),
@@ -99,6 +116,7 @@ def _environment() -> Environment:
     )
     env.filters |= {
         "number": numbers.number,
+        "px": "{:g}".format,
         "duration": numbers.duration,
         "plural": numbers.plural,
         "breakable": _breakable,

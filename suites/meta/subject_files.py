@@ -1,5 +1,25 @@
 """Subjects as a user would write them, good and bad, for the tests of plugin and command line."""
 
+#: A suite file, for a project that pytester makes.
+SUITE = """
+import pytest
+
+
+@pytest.mark.conformance(schemes={"uniform", "full"})
+def test_suite(conformance):
+    conformance()
+"""
+
+
+def lay_out(pytester, **files):
+    """A folder with one suite, a file of known failures to come, and files of subjects."""
+    pytester.makeini("[pytest]\nharness_suites = suites\ntestpaths = suites\n")
+    pytester.makepyfile(**files)
+    (pytester.path / "suites" / "known_failures").mkdir(parents=True)
+    (pytester.path / "suites" / "test_suite.py").write_text(SUITE)
+    return pytester
+
+
 #: A cache of few lines that sees what it should; it keeps everything, so its bytes are wrong.
 GOOD = """
 import torch

@@ -54,6 +54,7 @@ MUST_CATCH = {
     "defect.LaterBatchRows": {"visibility", "values"},
     "defect.SinkAsWide": {"visibility", "values"},
     "defect.WideWindowsRoundUp": {"values"},
+    "defect.HalfWeights": {"values"},
     "defect.GroupsOfTwo": {"values"},
     "defect.ScaleOf64": {"values"},
     "defect.WidthCutToTiles": {"values"},

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from gate_data import ENTRY
-from subject_files import BAD
+from subject_files import BAD, SUITE, lay_out
 
 import harness.matrix  # noqa: F401 - a run in this process must not import torch a second time
 from harness import plan, registry
@@ -14,15 +14,6 @@ from harness.gate.folder import Folder
 from harness.gate.verdict import read
 
 pytest_plugins = ["pytester"]
-
-SUITE = """
-import pytest
-
-
-@pytest.mark.conformance(schemes={"uniform", "full"})
-def test_suite(conformance):
-    conformance()
-"""
 
 #: Eight items of window 8: prefills of 7, 8, 9 and 29 tokens, two checks each.
 SELECTED = "(visibility or values) and mistral/prefill and not then and float32/b1"
@@ -32,11 +23,7 @@ PREFILL_W = "values and mistral/prefill-w/float32/b1"
 @pytest.fixture
 def project(pytester):
     """A folder with one suite and a file of subjects."""
-    pytester.makeini("[pytest]\nharness_suites = suites\ntestpaths = suites\n")
-    pytester.makepyfile(bad=BAD)
-    (pytester.path / "suites" / "known_failures").mkdir(parents=True)
-    (pytester.path / "suites" / "test_suite.py").write_text(SUITE)
-    return pytester
+    return lay_out(pytester, bad=BAD)
 
 
 def run(project, subject, *args, select=SELECTED, runner="runpytest_inprocess"):

@@ -1,0 +1,134 @@
+"""Typed reading of a model's metadata: what is not what it should be is named, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.estimate.geometry import Fact, GeometryError, Sure
+
+#: Above any figure of a real model; a larger one is a damaged file.
+MOST = 1 << 20
+MAX_LAYERS = 1 << 12
+
+_MISSING = object()
+
+
+class Fields:
+    """The keys of one config or metadata block.
+
+    name: of the file or model, for messages.  prefix: of the keys, as the reader of the file
+    would write them ("text_config.", "gemma3.").  facts: what was read, in order.
+    A key that is absent or null reads as None; `states` tells the two apart.
+    """
+
+    def __init__(self, name: str, data: Mapping[str, Any], prefix: str = "") -> None:
+        self.name, self.data, self.prefix = name, data, prefix
+        self.facts: list[Fact] = []
+
+    def states(self, key: str) -> bool:
+        """True if the key is there, null or not."""
+        return key in self.data
+
+    def has(self, key: str) -> bool:
+        """True if the key is there and not null."""
+        return self.data.get(key) is not None
+
+    def integer(self, key: str, least: int = 1, most: int = MOST) -> int | None:
+        """An integer, or None.  Raises GeometryError for anything else, a bool included."""
+        value = self.data.get(key)
+        if value is None:
+            return None
+        return self.check(key, value, least, most)
+
+    def check(self, key: str, value: object, least: int = 1, most: int = MOST) -> int:
+        """The value as an integer.  Raises GeometryError naming the key."""
+        # A bool is an int in Python, and numpy's integers are not.
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.error(f"{self.prefix}{key} must be an integer in {least}…{most}", value)
+        return value
+
+    def flag(self, key: str) -> bool | None:
+        """A bool, or None.  Raises GeometryError for anything else."""
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.error(f"{self.prefix}{key} must be true, false or null", value)
+        return value
+
+    def text(self, key: str) -> str | None:
+        """A string, or None.  Raises GeometryError for anything else."""
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self.error(f"{self.prefix}{key} must be a string", value)
+        return value
+
+    def first(self, *keys: str, least: int = 1, most: int = MOST) -> tuple[str, int]:
+        """The first of these keys that is there.  Raises GeometryError saying what was read."""
+        for key in keys:
+            value = self.integer(key, least, most)
+            if value is not None:
+                return key, value
+        raise self.missing(keys[0])
+
+    def per_layer(self, key: str, n: int, least: int = 1) -> list[int] | None:
+        """One integer per layer, from a number or a list of n.  None if absent."""
+        value = self.data.get(key)
+        if value is None:
+            return None
+        return [self.check(key, v, least) for v in self.sequence(key, n, broadcast=True)]
+
+    def sequence(self, key: str, n: int, *, broadcast: bool = False) -> list[Any]:
+        """A list of n items; with `broadcast`, also one item that stands for all."""
+        value = self.data.get(key, _MISSING)
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            if broadcast:
+                return [value] * n
+            raise self.error(f"{self.prefix}{key} must be a list of {n}", value)
+        if len(value) != n:
+            raise GeometryError(
+                f"{self.name}: {self.prefix}{key} must have one entry per layer, {n}, "
+                f"got {len(value)}"
+            )
+        return list(value)
+
+    def overridden(self, key: str, values: Sequence[int]) -> list[int]:
+        """One value per layer, with what `per_layer_config` (transformers 5) says of some."""
+        layers = self.data.get("per_layer_config")
+        values, changed = list(values), False
+        if not isinstance(layers, Mapping):
+            return values
+        for index, part in layers.items():
+            known = {str(i) for i in range(len(values))}
+            if str(index) not in known or not isinstance(part, Mapping):
+                raise self.error(f"{self.prefix}per_layer_config must map layers to fields", index)
+            if part.get(key) is not None:
+                values[int(index)] = self.check(f"per_layer_config.{index}.{key}", part[key])
+                changed = True
+        if changed:
+            self.stated(key, sorted(set(values)), f"per_layer_config.*.{key}")
+        return values
+
+    def note(self, field: str, value: object, source: str, sure: Sure) -> None:
+        """Keep where a figure comes from.  source: a rule in words."""
+        self.facts.append(Fact(field, _short(value), source, sure))
+
+    def stated(self, field: str, value: object, key: str) -> None:
+        """Keep a figure that the file states under `key`."""
+        self.note(field, value, f"{self.prefix}{key}", Sure.STATED)
+
+    def missing(self, key: str) -> GeometryError:
+        """The error for a key that must be there: what was read, what is missing."""
+        read = ", ".join(f"{fact.source}={fact.value}" for fact in self.facts) or "nothing of use"
+        return GeometryError(f"{self.name}: {self.prefix}{key} is missing; read: {read}")
+
+    def error(self, rule: str, value: object) -> GeometryError:
+        """The error for a value that breaks a rule."""
+        return GeometryError(f"{self.name}: {rule}, got {_short(value)}")
+
+
+def _short(value: object) -> str:
+    """A value on a few characters: lists of layers are long."""
+    if isinstance(value, str):
+        return value if len(value) <= 60 else f"{value[:59]}…"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

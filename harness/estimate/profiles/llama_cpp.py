@@ -1,0 +1,95 @@
+"""llama.cpp: one buffer of cells for full layers, one for sliding layers, allocated up front.
+
+Sizes as in `llama_kv_cache_iswa`: sliding layers take the window and one micro-batch, both rounded
+up to 256 cells; with several sequences each has a stream of its own, unless the cache is unified.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.estimate.elements import GGML
+from harness.estimate.geometry import Geometry, KVLayer
+from harness.estimate.profiles.base import (
+    PLAIN,
+    Honours,
+    Profile,
+    Request,
+    Unsupported,
+    check_int,
+    pad,
+)
+
+_CELLS = 256  # llama.cpp rounds contexts and windows up to this
+
+
+@dataclass(frozen=True)
+class LlamaCpp(Profile):
+    """llama.cpp with the options of `llama_context_params`.
+
+    The request's `context` is n_ctx, the cells of all sequences together.  n_batch, n_ubatch:
+    tokens of a logical and of a physical batch.  swa_full: sliding layers like full ones (true in
+    the C API's defaults, false in the command line's).  unified: sequences share one buffer.
+    flash_attention: without it values are stored transposed, each layer as wide as the widest.
+    """
+
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    swa_full: bool = False
+    unified: bool = False
+    flash_attention: bool = True
+
+    name: ClassVar[str] = "llama.cpp"
+    evidence: ClassVar[str] = "its own log"
+    stores: ClassVar[frozenset[str]] = PLAIN | GGML
+    honoured: ClassVar[frozenset[str]] = frozenset(
+        {"gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
+    )
+    ignored: ClassVar[frozenset[str]] = frozenset({"mistral", "phi3", "qwen2", "llama"})
+
+    def __post_init__(self) -> None:
+        check_int("n_batch", self.n_batch)
+        check_int("n_ubatch", self.n_ubatch)
+
+    def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
+        """Bytes per layer, whatever the phase: nothing grows."""
+        keys, values = request.elements
+        self.check_types(request)
+        if values.quantized and not self.flash_attention:
+            raise Unsupported(f"llama.cpp stores values as {values.name} with flash attention only")
+        honoured = self.honours(geometry) is Honours.YES and not self.swa_full
+        widest = max(layer.v_width for layer in geometry.layers)
+        streams = 1 if self.unified else request.sequences
+        sizes = []
+        for layer in geometry.layers:
+            if not layer.owns:
+                sizes.append(0)
+                continue
+            v_width = layer.v_width if self.flash_attention else widest
+            try:
+                # A head must be whole blocks; a row of all heads is then whole blocks, too.
+                keys.bytes_of(layer.k_dim)
+                values.bytes_of(layer.v_dim)
+            except ValueError as error:
+                raise Unsupported(str(error)) from error
+            cell = keys.bytes_of(layer.k_width) + values.bytes_of(v_width)
+            sizes.append(streams * self.cells(layer, request, honoured=honoured) * cell)
+        return sizes
+
+    def cells(self, layer: KVLayer, request: Request, *, honoured: bool = True) -> int:
+        """Cells of one stream of a layer."""
+        full = self._context(request)
+        reach = layer.reach
+        if reach is None or not honoured:
+            return full
+        shared = request.sequences if self.unified else 1
+        return pad(min(full, reach * shared + self._micro_batch(request)), _CELLS)
+
+    def _context(self, request: Request) -> int:
+        """n_ctx_seq: cells of one stream, whatever the layer."""
+        n_ctx = pad(request.context, _CELLS)
+        return n_ctx if self.unified else pad(n_ctx // request.sequences, _CELLS)
+
+    def _micro_batch(self, request: Request) -> int:
+        return min(self.n_ubatch, self.n_batch, pad(request.context, _CELLS))

@@ -1,0 +1,132 @@
+"""mlx-lm: caches that grow as they are fed, laid out as `mlx_lm.models.cache` does it.
+
+`generate` feeds all but the last token of the prompt in chunks of `prefill_step`; the last one,
+and every token behind it, by itself.  The sizes are those of the arrays (`nbytes` of the caches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+from harness.estimate.elements import MLX
+from harness.estimate.geometry import Geometry, KVLayer
+from harness.estimate.profiles.base import (
+    PLAIN,
+    Honours,
+    Request,
+    SlotProfile,
+    Unsupported,
+    check_int,
+    pad,
+)
+
+_STEP = 256  # slots by which mlx-lm's caches grow
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Slots allocated, and positions in them."""
+
+    slots: int = 0
+    filled: int = 0
+
+
+#: (held, tokens fed at once, reach of the layer) -> held
+_Cache = Callable[[_Held, int, int], _Held]
+
+
+def _growing(held: _Held, fed: int, _reach: int) -> _Held:
+    """KVCache: whole steps behind what is held."""
+    if held.filled + fed <= held.slots:
+        return _Held(held.slots, held.filled + fed)
+    kept = held.filled if held.filled % _STEP else held.slots
+    return _Held(kept + pad(fed, _STEP), held.filled + fed)
+
+
+def _rotating(held: _Held, fed: int, window: int) -> _Held:
+    """RotatingKVCache: a chunk stands behind window - 1 kept slots; one token takes one slot."""
+    if fed > 1:
+        # Slots that no token has taken yet are sliced off; past the window the ring is full.
+        kept = min(held.filled, held.slots, window - 1)
+        return _Held(kept + fed, kept + fed)
+    if held.filled >= held.slots and held.slots < window:
+        return _Held(held.slots + min(_STEP, window - held.filled), held.filled + 1)
+    slots = min(held.slots, window)
+    return _Held(slots, min(held.filled + 1, slots))
+
+
+def _chunked(held: _Held, fed: int, chunk: int) -> _Held:
+    """ChunkedKVCache: cut to one chunk before each feed, then grown like KVCache."""
+    if held.filled > chunk:
+        held = _Held(chunk, chunk)
+    return _growing(held, fed, chunk)
+
+
+_KINDS: dict[str, _Cache] = {"full": _growing, "sliding": _rotating, "chunked": _chunked}
+
+
+@dataclass(frozen=True)
+class Mlx(SlotProfile):
+    """mlx-lm's default cache.  prefill_step: tokens of a chunk of the prompt."""
+
+    prefill_step: int = 2048
+
+    name: ClassVar[str] = "mlx-lm"
+    evidence: ClassVar[str] = "its own arrays"
+    stores: ClassVar[frozenset[str]] = PLAIN | MLX
+    honoured: ClassVar[frozenset[str]] = frozenset(
+        {"gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
+    )
+    ignored: ClassVar[frozenset[str]] = frozenset({"gemma2", "mistral", "phi3", "qwen2"})
+
+    def __post_init__(self) -> None:
+        check_int("prefill_step", self.prefill_step)
+
+    def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
+        """Bytes per layer.
+
+        Raises Unsupported for quantized keys with other values, for a quantized ring, which mlx-lm
+        has not, and for the peak of a quantized cache, which is in no cache.
+        """
+        keys, values = request.elements
+        self.check_types(request)
+        if keys.quantized or values.quantized:
+            if keys != values:
+                raise Unsupported(f"mlx-lm has no cache of {keys.name} keys, {values.name} values")
+            if self.honours(geometry) is Honours.YES:
+                raise Unsupported("mlx-lm's rotating and chunked caches cannot be quantized")
+            if request.phase == "peak":
+                raise Unsupported("mlx-lm quantizes behind each chunk: the peak is its memory's")
+        return super().layer_bytes(geometry, request)
+
+    def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
+        """Slots of one sequence's arrays."""
+        kind = layer.kind if honoured else "full"
+        reach = layer.reach or 0
+        return _slots(
+            kind, reach, request.prompt_len, request.context, self.prefill_step, request.phase
+        )
+
+
+@lru_cache(maxsize=1024)
+def _slots(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: str) -> int:
+    feed = _KINDS[kind]
+    held, most, left = _Held(), 0, prompt - 1
+    while left:
+        n = min(chunk, left)
+        held = feed(held, n, reach)
+        most, left = max(most, held.slots), left - n
+    if phase in {"peak", "prefill"}:
+        return most if phase == "peak" else held.slots
+    held = feed(held, 1, reach)
+    singles = context - prompt if phase == "steady" else 0
+    if kind == "full":  # by whole steps: a context may be long
+        return held.slots + pad(max(0, held.filled + singles - held.slots), _STEP)
+    for _ in range(singles):
+        before, held = held, feed(held, 1, reach)
+        if held == before:  # a full ring stays as it is
+            break
+    return held.slots

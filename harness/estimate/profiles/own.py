@@ -1,0 +1,90 @@
+"""The harness's own caches: rings and growing ones, and those of its static graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.estimate.geometry import Geometry, KVLayer
+from harness.estimate.profiles.base import (
+    Honours,
+    Profile,
+    Request,
+    SlotProfile,
+    Unsupported,
+    check_int,
+    slot_bytes,
+)
+
+_POSITION = 8  # bytes of the position that a ring keeps of each slot
+
+
+@dataclass(frozen=True)
+class OwnRing(Profile):
+    """`SinkRingCache` and `GrowingCache`.
+
+    chunk: longest chunk that is fed (`CacheShape.max_chunk`).
+    """
+
+    chunk: int = 512
+
+    name: ClassVar[str] = "harness.ring"
+    evidence: ClassVar[str] = "its own storages"
+
+    def __post_init__(self) -> None:
+        check_int("chunk", self.chunk)
+
+    def honours(self, geometry: Geometry) -> Honours:
+        """Windows; a chunked layer is kept in full."""
+        if any(layer.law.chunk is not None for layer in geometry.layers):
+            return Honours.NO
+        return Honours.YES if geometry.bounded else Honours.NOTHING
+
+    def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
+        """Bytes per layer: a ring from the start, a growing cache as far as it is filled."""
+        self.check_types(request)
+        filled = {
+            "peak": request.prompt_len,
+            "prefill": request.prompt_len,
+            "first_decode": request.prompt_len + 1,
+            "steady": request.context,
+        }[request.phase]
+        sizes = []
+        for layer in geometry.layers:
+            width, window = request.sequences * slot_bytes(layer, request), layer.law.window
+            if not layer.owns:
+                sizes.append(0)
+            elif window is None:
+                sizes.append(filled * width)
+            else:
+                # Room for window - 1 keys before a chunk; longer chunks than this pass by.
+                slots = layer.law.sink + window - 1 + min(self.chunk, window + 1)
+                sizes.append(slots * (width + _POSITION))
+        return sizes
+
+
+@dataclass(frozen=True)
+class OwnStatic(SlotProfile):
+    """`StaticLayout` with the lengths of `model_cache_lens`.
+
+    input_len: tokens of one step; they stand beside the cache, not in it.
+    """
+
+    input_len: int = 32
+
+    name: ClassVar[str] = "harness.static"
+    evidence: ClassVar[str] = "its own storages"
+
+    def __post_init__(self) -> None:
+        check_int("input_len", self.input_len)
+
+    def honours(self, geometry: Geometry) -> Honours:
+        """Windows and chunks."""
+        return Honours.YES if geometry.bounded else Honours.NOTHING
+
+    def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
+        """min(sink + window or chunk, context - input_len)."""
+        room = request.context - self.input_len
+        if room < 1:
+            raise Unsupported(f"a step of {self.input_len} tokens leaves no cache")
+        return room if layer.reach is None else min(room, layer.law.sink + layer.reach)

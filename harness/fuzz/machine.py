@@ -1,0 +1,149 @@
+"""The state machine: hypothesis draws and shrinks a history, a check of the suites judges it.
+
+The rules write down what is done (feed, reset, rewind, copy); the history is then run as a case
+like any other, so that what fails here fails again by its name:
+``mistral/steps-9.r3.4/float32/b1``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from harness.cases import Case
+from harness.checks import run_check
+from harness.findings import Finding, Status
+from harness.models import Model
+from harness.schedules import Copy, Feed, Reset, Rewind, Step, of_steps
+
+#: Steps of one history, and tokens in turns of the cache: wraps several times, and stays quick.
+STEPS = 14
+TURNS = 9
+BATCHES = (1, 1, 1, 3)
+
+
+@dataclass(frozen=True)
+class Find:
+    """A history that breaks a check, as short as it could be made."""
+
+    subject: str
+    check: str
+    case: str
+    message: str
+
+
+class BrokenError(AssertionError):
+    """A history broke a check."""
+
+    def __init__(self, check: str, case: Case, finding: Finding) -> None:
+        super().__init__(f"{check} {case.id}: {finding.message}")
+        self.check, self.case, self.finding = check, case, finding
+
+
+def check_of(case: Case) -> str:
+    """The check that a history belongs to."""
+    if case.schedule.has(Rewind):
+        return "rewind"
+    return "reset" if case.schedule.has(Reset) else "values"
+
+
+def judge(subject: type[Any], case: Case) -> None:
+    """Run a history.  Raises BrokenError where its check does not hold."""
+    check = check_of(case)
+    finding = run_check(subject, check, case)
+    if finding.status in (Status.FAIL, Status.ERROR):
+        raise BrokenError(check, case, finding)
+
+
+def machine_for(subject: type[Any], model: Model, ran: list[str]) -> type[RuleBasedStateMachine]:
+    """A machine over one subject and model; `ran` takes the ids of the histories that are run."""
+    turn = model.window or model.chunk or 8
+    borders = sorted(
+        {1, 2, 3, turn - 1, turn, turn + 1, 2 * turn, 2 * turn + 1, 3 * turn + 5} - {0}
+    )
+    lengths = st.sampled_from(borders) | st.integers(1, 2 * turn + 2)
+
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps: list[Step] = []
+            self.held = self.fed = 0
+            self.batch = 1
+
+        @initialize(batch=st.sampled_from(BATCHES), n=lengths)
+        def open(self, batch: int, n: int) -> None:
+            self.batch = batch
+            self.feed(n)
+
+        @precondition(lambda self: self.fed < TURNS * turn)
+        @rule(n=lengths)
+        def feed_some(self, n: int) -> None:
+            self.feed(n)
+
+        @precondition(lambda self: self.fed < TURNS * turn)
+        @rule(n=st.integers(1, turn))
+        def decode(self, n: int) -> None:
+            for _ in range(n):
+                self.feed(1)
+
+        @precondition(lambda self: not any(isinstance(s, Rewind) for s in self.steps))
+        @rule(n=lengths)
+        def reset(self, n: int) -> None:
+            self.steps.append(Reset())
+            self.held = 0
+            self.feed(n)
+
+        @precondition(lambda self: self.held > 1)
+        @rule(back=st.integers(1, 2 * turn), n=lengths)
+        def rewind(self, back: int, n: int) -> None:
+            self.held = max(0, self.held - back)
+            self.steps.append(Rewind(self.held))
+            self.feed(n)
+
+        @rule()
+        def copy(self) -> None:
+            self.steps.append(Copy())
+
+        def feed(self, n: int) -> None:
+            self.steps.append(Feed(n))
+            self.held, self.fed = self.held + n, self.fed + n
+
+        def teardown(self) -> None:
+            if self.steps:
+                case = Case(model, of_steps(self.steps), batch=self.batch)
+                ran.append(case.id)
+                judge(subject, case)
+
+    return Machine
+
+
+def search(subject: type[Any], model: Model, salt: int, examples: int) -> tuple[Find | None, int]:
+    """Draw `examples` histories from the seed `salt`; the find, if any, and how many were run."""
+    ran: list[str] = []
+    machine = seed(salt)(machine_for(subject, model, ran))
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=STEPS,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
+    try:
+        run_state_machine_as_test(machine, settings=chosen)
+    except BrokenError as broken:
+        text = " ".join(broken.finding.message.split())
+        return Find(subject.name, broken.check, broken.case.id, text), len(ran)
+    return None, len(ran)

@@ -1,0 +1,97 @@
+"""What runs a converted model: the interpreter anywhere, Core ML itself on macOS.
+
+Both take NumPy arrays by name, so that the same checks run on either.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from harness.contract import Unsupported
+from harness.mil.values import Array
+
+NEEDS_MACOS = "needs macOS: Core ML predicts nowhere else"
+
+
+class Engine(Protocol):
+    """A model with state of its own."""
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One run: outputs by name; the states go on from where they were."""
+        ...
+
+    def reset(self) -> None:
+        """States as new."""
+        ...
+
+    def state_bytes(self) -> dict[str, int]:
+        """Bytes of each state, by name."""
+        ...
+
+
+class Interpreted:
+    """`harness.mil.interpreter` on a MIL program, with fresh states."""
+
+    def __init__(self, program: Any) -> None:
+        from harness.mil.interpreter import Interpreter
+
+        self.program, self._interpreter = program, Interpreter(program)
+        self.reset()
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Engine.predict`."""
+        return self._interpreter.run(inputs, self.states)
+
+    def reset(self) -> None:
+        """All states zero."""
+        from harness.mil.interpreter import make_states
+
+        self.states = make_states(self.program)
+
+    def state_bytes(self) -> dict[str, int]:
+        """See `Engine.state_bytes`."""
+        return {name: state.nbytes for name, state in self.states.items()}
+
+
+class Predicted:
+    """`MLModel.predict` of a converted model, on the CPU alone for comparable numbers.
+
+    Raises Unsupported elsewhere than on macOS.
+    """
+
+    def __init__(self, model: Any) -> None:
+        require_macos()
+        import coremltools as ct
+
+        # Converted with `skip_model_load`: compiled and loaded now.
+        self.model = ct.models.MLModel(
+            model.get_spec(), weights_dir=model.weights_dir, compute_units=ct.ComputeUnit.CPU_ONLY
+        )
+        self.reset()
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Engine.predict`."""
+        outputs = self.model.predict(dict(inputs), state=self.state)
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    def reset(self) -> None:
+        """A new state, if the model has any."""
+        has_state = len(self.model.get_spec().description.state) > 0
+        self.state = self.model.make_state() if has_state else None
+
+    def state_bytes(self) -> dict[str, int]:
+        """See `Engine.state_bytes`; as the model declares them, float16."""
+        states = self.model.get_spec().description.state
+        shapes = {s.name: s.type.stateType.arrayType.shape for s in states}
+        return {name: 2 * math.prod(shape) for name, shape in shapes.items()}
+
+
+def require_macos() -> None:
+    """Raise Unsupported unless Core ML can run here."""
+    if sys.platform != "darwin":
+        raise Unsupported(NEEDS_MACOS)

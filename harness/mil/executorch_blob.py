@@ -1,0 +1,110 @@
+"""What ExecuTorch's Core ML delegate holds: a model package, out of an ahead-of-time blob.
+
+The delegate's bytes are a small file system: the files, and behind them a footer in JSON, written
+backwards, with a tree of nodes; the root is the last one (executorch 1.4.1,
+backends/apple/coreml/runtime/inmemoryfs).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.mil.errors import MilError
+from harness.mil.values import Array
+
+BACKEND = "CoreMLBackend"
+_FILE = 0
+
+
+@dataclass(frozen=True)
+class Delegated:
+    """An ExecuTorch program that is nothing but one Core ML model.
+
+    inputs, outputs: the program's, as numbers of its values; args: the same of what the delegate is
+    called with, the model's inputs and then its outputs.
+    """
+
+    blob: bytes
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    args: tuple[int, ...]
+
+    def call(
+        self,
+        leaves: Sequence[Array],
+        predict: Callable[[dict[str, Array]], Mapping[str, Array]],
+        names: tuple[Sequence[str], Sequence[str]],
+    ) -> list[Array]:
+        """The program's outputs on its flattened inputs.
+
+        predict: runs the model; names: of its inputs and outputs, in the order of `args`.
+        """
+        takes, gives = names
+        values = dict(zip(self.inputs, leaves, strict=True))
+        answers = predict({name: values[at] for name, at in zip(takes, self.args, strict=False)})
+        made = (answers[name] for name in gives)
+        values.update(zip(self.args[len(takes) :], made, strict=True))
+        return [values[at] for at in self.outputs]
+
+
+def delegated(pte: bytes) -> Delegated:
+    """The one model of a program.
+
+    Raises MilError where the program calls kernels, or another number of delegates than one: what
+    was not delegated runs elsewhere than in Core ML.
+    """
+    from executorch.exir._serialize._program import deserialize_pte_binary
+    from executorch.exir.schema import DelegateCall
+
+    program = deserialize_pte_binary(pte).program
+    plan = program.execution_plan[0]
+    calls = [i.instr_args for chain in plan.chains for i in chain.instructions]
+    found = [delegate.id for delegate in plan.delegates]
+    kernels = [op.name for op in plan.operators]
+    if found != [BACKEND] or len(calls) != 1 or not isinstance(calls[0], DelegateCall):
+        raise MilError(
+            f"the program must be one call of {BACKEND}; it has {len(calls)} instructions, "
+            f"the delegates {found} and the kernels {kernels}"
+        )
+    return Delegated(
+        blob=bytes(program.backend_delegate_data[plan.delegates[0].processed.index].data),
+        inputs=tuple(plan.inputs),
+        outputs=tuple(plan.outputs),
+        args=tuple(calls[0].args),
+    )
+
+
+def unpack(blob: bytes, folder: Path) -> Path:
+    """Write the delegate's files under `folder`; the path of the .mlpackage among them.
+
+    Raises MilError for bytes that are no such blob.
+    """
+    try:
+        nodes = json.JSONDecoder().raw_decode(blob[::-1].decode("latin1"))[0]["nodes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MilError(f"no footer at the end of the delegate's {len(blob)} bytes") from error
+    _write(nodes, nodes[-1], blob, folder)
+    packages = sorted(folder.rglob("*.mlpackage"))
+    if len(packages) != 1:
+        raise MilError(f"the delegate must hold one .mlpackage, got {[p.name for p in packages]}")
+    return packages[0]
+
+
+def names(package: Path) -> tuple[list[str], list[str]]:
+    """Names of the model's inputs and outputs, in the order that the delegate passes them."""
+    about: dict[str, Any] = json.loads((package.parent / "metadata.json").read_text())
+    return about["inputNames"], about["outputNames"]
+
+
+def _write(nodes: list[dict[str, Any]], node: dict[str, Any], blob: bytes, at: Path) -> None:
+    if node["kind"] == _FILE:
+        region = node["dataRegion"]
+        at.write_bytes(blob[region["offset"] : region["offset"] + region["size"]])
+        return
+    at.mkdir(parents=True, exist_ok=True)
+    for name, child in node["children"].items():
+        _write(nodes, nodes[child], blob, at / Path(name).name)

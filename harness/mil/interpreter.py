@@ -1,0 +1,178 @@
+"""Runs the program of a converted Core ML model in NumPy and torch, op by op.
+
+    model = ct.convert(exported, convert_to="mlprogram", skip_model_load=True)
+    outputs = run(program_of(model), {"x": x})
+
+Every op is covered by exactly one of: `kernels` (arithmetic, written here), `inference`
+(coremltools' own code), or this module (states and branches); `steps.coverage` is the list.  Any
+other op is an error that names it.  Each value is held to the shape and dtype that the program
+declares for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from harness.mil.errors import DeclaredError, InputError, MilError
+from harness.mil.steps import Prepared, Step, prepare
+from harness.mil.values import Array, Declared, Symbols, Value, declared_dtype, declared_shape
+
+States = dict[str, Array]
+
+
+def run(
+    program: Any,
+    inputs: Mapping[str, Array | Tensor],
+    states: States | None = None,
+    function: str = "main",
+) -> dict[str, Array]:
+    """The outputs of one run of a program, by name; see `Interpreter`."""
+    return Interpreter(program, function).run(inputs, states)
+
+
+def make_states(program: Any, function: str = "main") -> States:
+    """Zeros for every state of a function, by name, as Core ML's `make_state` gives them."""
+    return {
+        name: np.zeros(declared_shape(var), declared_dtype(var))
+        for name, var in program.functions[function].inputs.items()
+        if _is_state(var)
+    }
+
+
+class Interpreter:
+    """A function of a MIL program (`program_of`, `load`), ready to run any number of times.
+
+    Raises UnknownOpError naming an op that it has no code for, MilError for a function that the
+    program does not have.
+    """
+
+    def __init__(self, program: Any, function: str = "main") -> None:
+        if function not in program.functions:
+            raise MilError(f"no function {function!r}; the program has {list(program.functions)}")
+        self.main = program.functions[function]
+        self._inputs = {name: Declared.of(var) for name, var in self.main.inputs.items()}
+        self._blocks: dict[Any, Prepared] = {}
+        self._prepare(self.main, {})
+
+    def run(
+        self, inputs: Mapping[str, Array | Tensor], states: States | None = None
+    ) -> dict[str, Array]:
+        """The outputs by name.
+
+        inputs: by name, in the declared dtypes: nothing is cast.  states: from `make_states`,
+        updated in place.  Raises InputError for inputs or states that are not the program's,
+        DeclaredError naming a value that is not as declared.
+        """
+        states = states or {}
+        given = {**inputs, **states}
+        if set(given) - set(self._inputs):
+            unknown = sorted(set(given) - set(self._inputs))
+            raise InputError(f"the program has no input {unknown}; it has {list(self._inputs)}")
+        symbols, env = Symbols(), dict[Any, Value]()
+        for name, var in self.main.inputs.items():
+            source = states if _is_state(var) else inputs
+            env[var] = _given(name, source, self._inputs[name], symbols)
+        results = self._block(self.main, env, symbols)
+        return {var.name: value for var, value in zip(self.main.outputs, results, strict=True)}
+
+    def _prepare(self, block: Any, outer: dict[Any, Value]) -> None:
+        prepared = self._blocks[block] = prepare(block, outer)
+        for step in prepared.steps:
+            for inner in step.op.blocks:
+                self._prepare(inner, outer | prepared.weights)
+
+    def _block(self, block: Any, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
+        """Run all ops of a block; a value is dropped when no op to come reads it."""
+        prepared = self._blocks[block]
+        env.update(prepared.weights)
+        for step in prepared.steps:
+            outputs = self._outputs(step, env, symbols)
+            if len(outputs) != len(step.declared):
+                raise DeclaredError(
+                    f"{step.op.op_type} {step.op.name!r} declares {len(step.declared)} outputs, "
+                    f"computed {len(outputs)}"
+                )
+            for var, want, value in zip(step.op.outputs, step.declared, outputs, strict=True):
+                symbols.check(want, value)
+                env[var] = value
+            for var in step.dead:
+                env.pop(var, None)
+        return [env[var] for var in prepared.outputs]
+
+    def _outputs(self, step: Step, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
+        op = step.op
+        if step.code is not None:
+            return step.code(
+                {
+                    name: [env[v] for v in var] if isinstance(var, list | tuple) else env[var]
+                    for name, var in step.inputs.items()
+                }
+            )
+        if op.op_type == "cond":
+            return self._block(op.blocks[0 if bool(env[op.pred]) else 1], env, symbols)
+        if op.op_type == "coreml_update_state":
+            _update(op, env[op.state], env[op.value])
+            return [env[op.state].copy()]
+        assert op.op_type == "read_state", op.op_type
+        return [env[op.input].copy()]
+
+
+def _update(op: Any, state: Array, value: Array) -> None:
+    if state.shape != value.shape or state.dtype != value.dtype:
+        raise DeclaredError(
+            f"{op.op_type} {op.name!r}: the state is {state.dtype} {state.shape}, "
+            f"the value {value.dtype} {value.shape}"
+        )
+    state[...] = value
+
+
+def _is_state(var: Any) -> bool:
+    from coremltools.converters.mil.mil import types
+
+    return bool(types.is_state(var.sym_type))
+
+
+def _given(
+    name: str, source: Mapping[str, Array | Tensor], want: Declared, symbols: Symbols
+) -> Array:
+    if name not in source:
+        raise InputError(f"{name!r} is missing; given: {sorted(source)}; states: `make_states`")
+    given = source[name]
+    value = given.detach().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    try:
+        symbols.check(want, value)
+    except DeclaredError as error:
+        raise InputError(str(error).replace("computed", "given")) from None
+    return value
+
+
+def program_of(model: Any) -> Any:
+    """The program of a converted model as `mlprogram`, after all passes.
+
+    Raises MilError for a model that was not converted here: `load` reads one from a file.
+    """
+    program = getattr(model, "_mil_program", None)
+    if program is None:
+        raise MilError("the model holds no MIL program: convert to mlprogram, or load its file")
+    return program
+
+
+def load(path: str) -> Any:
+    """The program of a saved .mlpackage, parsed back from its file with its weights.
+
+    Raises MilError for a model that is no ML program.
+    """
+    import coremltools as ct
+    from coremltools.converters.mil.frontend.milproto.load import load as parse
+
+    model = ct.models.MLModel(str(path), skip_model_load=True)
+    spec = model.get_spec()
+    if spec.WhichOneof("Type") != "mlProgram":
+        raise MilError(f"{path} holds a {spec.WhichOneof('Type')}, not an mlProgram")
+    return parse(
+        spec, specification_version=spec.specificationVersion, file_weights_dir=model.weights_dir
+    )

@@ -1,0 +1,84 @@
+"""The table of ops that are computed here, and how their arguments and results are rounded.
+
+**Rounding.**  A kernel gets float16 tensors as float32, computes in float32, and its result is
+rounded to float16 once: every op rounds, nothing within an op does.  That is the most exact
+reading of a float16 program; an engine that accumulates in float16 is further off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.mil.values import Array, Value
+
+Kernel = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel and the names of the arguments whose dtype its results have, first one given."""
+
+    kernel: Kernel
+    like: str | None
+
+
+KERNELS: dict[str, Entry] = {}
+
+
+def kernel(*ops: str, like: str | None = None) -> Callable[[Kernel], Kernel]:
+    """Register a function of an op's inputs, by name: arrays as tensors, the rest as it is.
+
+    like: the input whose dtype the result has; by default the first array of the inputs.
+    """
+
+    def register(function: Kernel) -> Kernel:
+        for op in ops:
+            KERNELS[op] = Entry(function, like)
+        return function
+
+    return register
+
+
+class Computed:
+    """One op of `KERNELS`; constants: the values of its inputs that are the same in every run."""
+
+    def __init__(self, op_type: str, constants: Mapping[str, Value]) -> None:
+        self.entry = KERNELS[op_type]
+        self._constants = {name: to_kernel(value) for name, value in constants.items()}
+
+    def __call__(self, args: Mapping[str, Value]) -> list[Array]:
+        """The outputs of the op on all its inputs, NumPy arrays."""
+        like = args[self.entry.like] if self.entry.like else next(iter(args.values()))
+        dtype = (like[0] if isinstance(like, list | tuple) else like).dtype
+        given = {
+            name: self._constants[name] if name in self._constants else to_kernel(value)
+            for name, value in args.items()
+        }
+        result = self.entry.kernel(**given)
+        results = result if isinstance(result, tuple) else (result,)
+        return [_rounded(x, dtype) for x in results]
+
+
+def to_kernel(value: Value) -> Value:
+    """An argument as kernels take it: tensors, float16 widened; Python scalars for rank 0."""
+    if isinstance(value, list | tuple):
+        return [to_kernel(v) for v in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    if not value.flags.writeable or any(stride < 0 for stride in value.strides):
+        value = value.copy()
+    tensor = torch.from_numpy(value)
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
+
+
+def _rounded(x: Tensor, dtype: np.dtype[Any]) -> Array:
+    """In the dtype of the op; float16 overflows to infinity, as it does in an engine."""
+    if dtype == np.float16:
+        x = x.to(torch.float16)  # by torch: NumPy converts an element at a time
+    return np.asarray(x.numpy()).astype(dtype, copy=False)

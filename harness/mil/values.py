@@ -1,0 +1,92 @@
+"""Types of MIL and values of NumPy: what a variable declares, and whether a value is that."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from coremltools.converters.mil.mil import types
+from coremltools.converters.mil.mil.types.symbolic import is_symbolic
+
+from harness.mil.errors import DeclaredError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: What a variable holds: an array (rank 0 included), a list of them, or a string.
+Value = Any
+
+
+def declared_dtype(var: Any) -> np.dtype[Any]:
+    """The NumPy dtype of a variable, of a state's content for a state."""
+    dtype: np.dtype[Any] = np.dtype(types.nptype_from_builtin(var.dtype))
+    return dtype
+
+
+def declared_shape(var: Any) -> tuple[Any, ...]:
+    """The shape of a variable, () for a scalar; symbols stay symbols."""
+    return tuple(n if is_symbolic(n) else int(n) for n in var.shape)
+
+
+def declared_bytes(var: Any) -> int:
+    """Bytes of a variable.  Raises ValueError naming it for a dynamic shape."""
+    shape = declared_shape(var)
+    if any(is_symbolic(n) for n in shape):
+        raise ValueError(f"{var.name} has the dynamic shape {shape}: its bytes are no number")
+    return math.prod(int(n) for n in shape) * item_bits(var) // 8
+
+
+def item_bits(var: Any) -> int:
+    """Bits of one element; 4 for int4, whatever NumPy stores it in."""
+    if types.is_sub_byte(var.dtype):
+        return int(var.dtype.get_bitwidth())
+    return declared_dtype(var).itemsize * 8
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the program says of one variable, looked up once."""
+
+    what: str
+    dtype: np.dtype[Any]
+    shape: tuple[Any, ...]
+    static: bool
+
+    @classmethod
+    def of(cls, var: Any) -> Declared:
+        """The declaration of a variable; of a state, that of its content."""
+        op, shape = var.op, declared_shape(var)
+        what = f"input {var.name!r}" if op is None else f"{op.op_type} {var.name!r}"
+        return cls(what, declared_dtype(var), shape, not any(map(is_symbolic, shape)))
+
+
+class Symbols:
+    """What the symbols in a program's shapes turned out to be, in one run."""
+
+    def __init__(self) -> None:
+        self._bound: dict[Any, int] = {}
+
+    def check(self, want: Declared, value: Array) -> None:
+        """Raise DeclaredError naming the variable unless `value` has its dtype and shape.
+
+        A symbol may be any length, and is the same length wherever it occurs.
+        """
+        if value.dtype != want.dtype:
+            raise DeclaredError(f"{want.what} declares {want.dtype}, computed {value.dtype}")
+        got = value.shape
+        if got == want.shape:
+            return
+        same_rank = len(got) == len(want.shape)
+        if want.static or not same_rank or not all(map(self._fits, want.shape, got)):
+            known = {str(symbol): length for symbol, length in self._bound.items()}
+            where = f" with {known}" if known and not want.static else ""
+            raise DeclaredError(f"{want.what} declares shape {want.shape}{where}, computed {got}")
+
+    def _fits(self, want: Any, got: int) -> bool:
+        if not is_symbolic(want):
+            return int(want) == got
+        if want.is_Symbol:
+            return self._bound.setdefault(want, got) == got
+        length = want.subs(self._bound)
+        return bool(length == got) if length.is_number else True
