@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.bench import timing
 from harness.bench.routing_timing import device_name, interleaved
@@ -20,6 +20,7 @@ from harness.law import Layer
 from harness.memory import measure
 from harness.schemes.band_mask import read_band
 from harness.schemes.band_routing import AttentionFunction, Router
+from harness.subjects.routed import LayerModule, original
 
 THREADS = 2
 KINDS = ("forward", "forward and backward")
@@ -44,15 +45,6 @@ class Geometry:
     kv_heads: int = 2
     head_dim: int = 256
     dtype: str = "float32"
-
-
-class LayerModule(nn.Module):
-    """What an attention function reads of the layer that calls it."""
-
-    def __init__(self, geometry: Geometry) -> None:
-        super().__init__()
-        self.num_key_value_groups = geometry.heads // geometry.kv_heads
-        self.sliding_window, self.is_causal = geometry.window, True
 
 
 def layers(device: str) -> list[Geometry]:
@@ -128,12 +120,10 @@ class _Layer:
     """Inputs of a layer, laid out as a model hands them over, and the calls that are compared."""
 
     def __init__(self, geometry: Geometry, device: torch.device) -> None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
         self.geometry, self.device = geometry, device
-        self.masked: AttentionFunction = sdpa_attention_forward
+        self.masked = original()
         self.router = Router(self.masked)
-        self.module = LayerModule(geometry)
+        self.module = LayerModule(geometry.heads // geometry.kv_heads, geometry.window)
         self.with_masked = geometry.length <= MASKED_UP_TO[device.type]
         self.q, self.k, self.v, self.grad = self._inputs()
         self.mask = self._mask() if self.with_masked else None

@@ -13,6 +13,7 @@ autograd: call `forget` after one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -42,8 +43,7 @@ def is_band(mask: Tensor, window: int) -> bool:
     verdict = read_band(mask, window)
     if state is not None:
         verdicts[window] = state, verdict
-        # A subclass may refuse attributes: it is then read each time.
-        if hasattr(mask, "__dict__"):
+        with suppress(AttributeError):  # a subclass without attributes is read each time
             setattr(mask, _VERDICTS, verdicts)
     return verdict
 

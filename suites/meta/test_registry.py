@@ -112,7 +112,7 @@ def test_a_name_that_is_no_column_nor_file_is_refused(folder, name):
         ("no_such_module:Mine", "no module named 'no_such_module'"),
         ("harness.no_such_module:Mine", "no module named 'harness.no_such_module'"),
         ("executorch.statics", "did you mean executorch.static"),
-        ("what", "allowed: a registered name, package.module:Name or path/to/file.py:Name"),
+        ("xyzzy", "allowed: a registered name, package.module:Name or path/to/file.py:Name"),
         ("", "unknown target ''"),
     ],
 )
