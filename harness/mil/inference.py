@@ -35,7 +35,6 @@ REVIEWED = frozenset(
         "select",
     }
     | {
-        "concat",
         "expand_dims",
         "flatten2d",
         "identity",

@@ -9,9 +9,8 @@ pass as `NAME`.
     print(log)
 
 Its place is the end of the common passes (`pipeline` puts it there): by then the ops have their
-final precision, no later pass looks for the fused op, and nothing reorders the pieces any more,
-which would bring their scores together again.  The converter's backend passes that follow drop
-what became unused and merge equal constants.
+final precision, lengths that can be known are known, and no later pass looks for the fused op.  The
+converter's backend passes that follow drop what became unused and merge equal constants.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from inspect import signature
@@ -19,6 +20,7 @@ from mil_blocks import Block, arrays, block_inputs
 from torch import Tensor, nn
 
 from harness import tolerance
+from harness.mil.__main__ import main as mil_main
 from harness.mil.conversion import Precision, convert, hushed, input_names
 from harness.mil.errors import DeclaredError, InputError, MilError, UnknownOpError
 from harness.mil.interpreter import Interpreter, load, make_states, program_of, run
@@ -292,3 +294,38 @@ def test_a_faulty_op_breaks_the_bound(
     monkeypatch.setitem(KERNELS, op, Entry(wrong, KERNELS[op].like))
     got = answer(program_of(block_model()), arrays(inputs))
     assert (tolerance.row_error(got, exact) > bound_of(own, exact)).any()
+
+
+# ── for a person ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_saved_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "block.mlpackage"
+    block_model().save(str(path))
+    assert mil_main([str(path)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"1  scaled_dot_product_attention +kernel", said)
+    assert re.search(r"peak, fused: [\d,]+ bytes at scaled_dot_product_attention", said)
+    assert said.count("workspace of") == 4  # two buffers of scores in each of the two bounds
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "give one model"),
+        (["nowhere.mlpackage"], "nowhere.mlpackage: no such file"),
+        (["notes.mlmodel"], "notes.mlmodel is no Core ML model"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_a_line(
+    given: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.mlmodel").write_text("nothing of the kind")
+    assert mil_main(given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

@@ -15,7 +15,9 @@ from mil_op_cases import AT, CASES, FLOATS, QKV, Array, Op, Q, attention, normal
 
 from harness import tolerance
 from harness.mil.errors import MilError
+from harness.mil.inference import REVIEWED
 from harness.mil.interpreter import run
+from harness.mil.kernels import KERNELS
 from harness.mil.steps import STRUCTURE, UNPACKED, coverage
 
 mb, IOS18 = mil.Builder, ct.target.iOS18
@@ -123,6 +125,7 @@ def test_every_covered_op_has_a_case() -> None:
     """The rest is tested where programs are: constants, compressed weights, states, branches."""
     elsewhere = UNPACKED | STRUCTURE | {"const"}
     assert {case.op for case in CASES} == set(coverage()) - elsewhere
+    assert not REVIEWED & set(KERNELS)  # one code for each
 
 
 def test_float16_overflows_where_an_op_ends_and_not_within() -> None:

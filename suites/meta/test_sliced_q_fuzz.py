@@ -18,8 +18,8 @@ from sliced_q_forms import dividers, forms
 from harness.subjects.sliced_q_judge import problem
 from harness.subjects.sliced_q_programs import Form, own, shipped, sliced
 
-EXAMPLES = int(os.environ.get("SLICED_Q_EXAMPLES", "60"))
-LONG = EXAMPLES > 60
+EXAMPLES = int(os.environ.get("SLICED_Q_EXAMPLES", "40"))
+LONG = EXAMPLES > 40
 
 run = settings(
     max_examples=EXAMPLES,

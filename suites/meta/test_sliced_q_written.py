@@ -127,8 +127,11 @@ def slice_it(program: Any) -> Any:
     return sliced_q.log
 
 
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-@pytest.mark.parametrize("steps", KINDS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("steps", "dynamic"),
+    [*((steps, False) for steps in KINDS), (nothing, True), (chosen, True), (relative, True)],
+    ids=lambda x: getattr(x, "__name__", "dynamic" if x else "static"),
+)
 def test_each_way_of_writing_it_out_is_sliced_and_answers_the_same(
     steps: Steps, dynamic: bool
 ) -> None:

@@ -1,0 +1,68 @@
+"""What a saved model's program is made of and needs: ``python -m harness.mil model.mlpackage``.
+
+Exit status 0; 1 where an op has no code in the interpreter; 2 for a file that cannot be read.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.mil.conversion import hushed
+from harness.mil.errors import MilError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print ops, bounds of the peak, and what is live there; the exit status."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        return _refuse("give one model: python -m harness.mil model.mlpackage")
+    path = Path(arguments[0])
+    if not path.exists():
+        return _refuse(f"{path}: no such file")
+    try:
+        program = _load(path)
+    except MilError as error:
+        return _refuse(str(error))
+    except Exception as error:  # whatever coremltools and protobuf make of such a file
+        return _refuse(f"{path} is no Core ML model: {type(error).__name__}: {error}")
+    return max(_show(name, function) for name, function in program.functions.items())
+
+
+def _load(path: Path) -> Any:
+    with hushed():  # importing coremltools tells of what only a Mac has
+        from harness.mil.interpreter import load
+
+        return load(str(path))
+
+
+def _show(name: str, function: Any) -> int:
+    from harness.mil.blocks import all_ops, is_weight
+    from harness.mil.liveness import peak
+    from harness.mil.steps import coverage
+
+    ops = [op for op in all_ops(function.operations) if not is_weight(op)]
+    known = coverage()
+    print(f"{name}: {len(ops)} ops")
+    for kind, n in Counter(op.op_type for op in ops).most_common():
+        print(f"{n:>6}  {kind:<32} {known.get(kind, 'no code')}")
+    try:
+        found = peak(function)
+    except ValueError as error:
+        print(f"peak: {error}")
+    else:
+        print(f"weights {found.weights:,} bytes, written {found.bytes_written:,}")
+        for label in ("outputs_only", "fused", "breadth_first"):
+            print(f"peak, {label}: {getattr(found, label).table()}")
+    return int(any(op.op_type not in known for op in ops))
+
+
+def _refuse(message: str) -> int:
+    print(f"harness.mil: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
