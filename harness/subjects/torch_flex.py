@@ -16,7 +16,7 @@ from harness.schemes.validation import check_attention
 class Flex:
     """`flex_attention` as it is without a compiler: the same masks, computed densely.
 
-    Compiled for the CPU it takes seconds a shape; `harness bench routing` does that once.
+    Compiled for the CPU it takes seconds a shape, which a suite of hundreds of cases cannot pay.
     """
 
     name = "torch.flex"
