@@ -8,6 +8,7 @@ mlx-lm's own code at true size: its model class, its `make_prompt_cache`, its at
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from harness.models import Model
@@ -24,11 +25,9 @@ def build(model: Model) -> Any:
     Raises KeyError for a family that is not known here.
     """
     import mlx.core as mx
-    from mlx_lm.utils import _get_classes
 
-    config = config_for(model)
-    model_class, args_class = _get_classes(config)
-    built = model_class(args_class.from_dict(config))
+    module = import_module(f"mlx_lm.models.{_FAMILIES[model.family][0]}")
+    built = module.Model(module.ModelArgs.from_dict(config_for(model)))
     built.set_dtype(mx.float16)
     return built
 
@@ -151,6 +150,7 @@ def _nothing(_model: Model) -> Fields:
 #: Families whose classes take head_dim from hidden_size / heads.
 _TIED = frozenset({"cohere2", "phi3", "qwen2"})
 
+#: By family: the module of `mlx_lm.models`, as released configs' `model_type` names or maps to it.
 _FAMILIES: Mapping[str, tuple[str, Callable[[Model], Fields]]] = {
     "gemma2": ("gemma2", _gemma2),
     "gemma3": ("gemma3_text", _windowed),
@@ -158,7 +158,7 @@ _FAMILIES: Mapping[str, tuple[str, Callable[[Model], Fields]]] = {
     "gemma4": ("gemma4_text", _gemma4),
     "gpt-oss": ("gpt_oss", _gpt_oss),
     "cohere2": ("cohere2", _windowed),
-    "mistral": ("mistral", _mistral),
+    "mistral": ("llama", _mistral),
     "llama3": ("llama", _nothing),
     "llama4": ("llama4", _llama4),
     "phi3": ("phi3", _mistral),
