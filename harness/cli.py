@@ -145,6 +145,9 @@ def run(
     baselines: Baselines = _BASELINES,
     known: Known = _KNOWN,
     require: Required = [],  # noqa: B006 - typer copies it
+    lower: Annotated[
+        bool, typer.Option(help="Lower programs before a run of everything; else in its checks.")
+    ] = True,
 ) -> None:
     """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments.
 
@@ -157,7 +160,7 @@ def run(
     before = _run_id(out)
     given = any(Path(a.partition("::")[0]).exists() for a in context.args if not a.startswith("-"))
     paths = [] if given else [str(path) for path in suites]
-    if not context.args:
+    if lower and not context.args:
         _lower_programs()
     command = [sys.executable, "-m", "pytest", *paths, f"--harness-out={out}", *context.args]
     status = subprocess.run(command, check=False).returncode

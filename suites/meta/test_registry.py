@@ -1,5 +1,7 @@
 """Targets load by name, module and file; every mistake gets one line that says what to do."""
 
+import sys
+
 import pytest
 from subject_files import BAD, GOOD
 
@@ -10,6 +12,8 @@ from harness.registry import NotInstalled, TargetError, load
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # A target's folder becomes importable; one with a json.py must not stay so.
+    monkeypatch.setattr(sys, "path", sys.path[:])
     (tmp_path / "bad.py").write_text(BAD)
     return tmp_path
 
