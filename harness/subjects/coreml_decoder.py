@@ -37,10 +37,12 @@ CHUNK = 4
 CONTEXT = 128
 
 #: Schedules of checks that are not run on all of them.  A decoder of batch 1 is probed once for
-#: each token; host memory says nothing about a model's.
+#: each token; host memory says nothing about a model's; cache bytes are held to the case's dtype,
+#: where states have their own.
 SCHEDULES = {
     "visibility": {"prefill-3w+5", "decode-3wraps", "chunk-4", "chunk-w+1", "ragged-primes"},
     "peak_bytes": set[str](),
+    "cache_bytes": set[str](),
 }
 
 #: Added to the scores of what is not visible: an engine's softmax may not know infinities.
@@ -238,9 +240,6 @@ class Decoder:
         if case.model.name not in cls.models or case.batch != 1 or case.dtype != "float32":
             return False
         if check in cls.blind.get(case.model.name, ()):
-            return False
-        bounded = all(layer.bounded for layer in case.model.layers)
-        if check == "cache_bytes" and not bounded:  # byte runs outgrow the converted context
             return False
         return case.schedule.name in SCHEDULES.get(check, {case.schedule.name})
 
