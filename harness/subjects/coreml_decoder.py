@@ -40,7 +40,8 @@ CONTEXT = 128
 #: each token; host memory says nothing about a model's; cache bytes are held to the case's dtype,
 #: where states have their own.
 SCHEDULES = {
-    "visibility": {"prefill-3w+5", "decode-3wraps", "chunk-4", "chunk-w+1", "ragged-primes"},
+    "values": {"prefill-3w+5", "decode-3wraps", "chunk-w", "chunk-w+1", "ragged-primes", "turns"},
+    "visibility": {"chunk-w+1"},
     "peak_bytes": set[str](),
     "cache_bytes": set[str](),
 }
@@ -220,6 +221,7 @@ class Decoder:
 
     name = "coreml.decoder"
     package = "coremltools"
+    stored = "float16"  # Core ML has no other states
     suite = "coreml"
     schemes = SCHEMES
     #: By name; of one-layer models their own.
