@@ -226,13 +226,12 @@ class Decoder:
     schemes = SCHEMES
     #: By name; of one-layer models their own.
     models = frozenset(
-        {"mistral", "mistral.sliding", "mistral-w1", "gemma2", "gemma2.sliding", "gemma4-e2b"}
+        {"mistral", "mistral.sliding", "mistral-w1", "gemma2"}
         | {"llama3", "llama3-sink4", "llama3-sink4.sliding", "llama4", "llama4.chunked"}
     )
     #: Checks that are left out where the rounding of float16 states hides a neighbouring law from
     #: the oracle's guard, as it does through many layers: there influence tells who sees whom.
     blind: Mapping[str, frozenset[str]] = {
-        "gemma4-e2b": frozenset({"values", "rewind", "refusal"}),
         "llama4": frozenset({"rewind"}),
     }
 

@@ -160,7 +160,8 @@ class StaticSplit(Static):
     name = "harness.static.split"
     split_heads = True
     transpose_k = True
-    left_out = Static.left_out | {"gemma4-26b"}  # more heads to split, as gemma2 and gemma3 have
+    #: Their heads are split as those of gemma2, gemma3 and mistral are.
+    left_out = Static.left_out | {"gemma4-26b", "gpt-oss", "cohere2", "qwen2", "mistral-w9"}
 
     def input_lens(self, case: Case) -> tuple[int, ...]:
         return (1, *super().input_lens(case))

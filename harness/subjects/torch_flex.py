@@ -26,7 +26,7 @@ class Flex:
     @staticmethod
     def covers(check: str, case: Case) -> bool:
         """Not gradients: on the CPU flex_attention has none.  Not memory: it is dense here."""
-        return check not in {"gradients", "peak_bytes"} and case.model.n_layers <= 2
+        return check not in {"gradients", "peak_bytes"} and case.model.name != "mistral-w9"
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         check_attention(q, k, v)
