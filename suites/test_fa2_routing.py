@@ -166,10 +166,18 @@ def test_the_switch_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.equal(got, want)
 
 
+def two_layers(name: str) -> Model:
+    """Two layers of a family: a sliding one, and a full one where it has them."""
+    model = tiny(name)
+    kinds = sorted(set(model.layer_types), reverse=True)
+    return replace(model, layer_types=(kinds[0], kinds[-1]), n_shared=0, name=f"{name}.two")
+
+
 @pytest.mark.parametrize("name", ["gemma4-26b", "mistral"])
 def test_compiled_graphs_do_not_change(name: str) -> None:
     """Traced calls are passed on: bits of a graph that was compiled without a router."""
-    model, ids = built(tiny(name)), tokens()
+    law = two_layers(name)  # tracing takes a second for each
+    model, ids = built(law), tokens()
     answers = []
     for routed in (False, True):
         torch._dynamo.reset()
@@ -179,15 +187,8 @@ def test_compiled_graphs_do_not_change(name: str) -> None:
             if router is not None:
                 assert router.decisions.counts.total() == 0
                 model(ids, use_cache=False)  # eager calls beside the graph are routed
-                assert router.decisions.routed == layers(tiny(name))[0]
+                assert router.decisions.routed == layers(law)[0]
     assert torch.equal(*answers)
-
-
-def two_layers(name: str) -> Model:
-    """Two layers of a family: a sliding one, and a full one where it has them."""
-    model = tiny(name)
-    kinds = sorted(set(model.layer_types), reverse=True)
-    return replace(model, layer_types=(kinds[0], kinds[-1]), n_shared=0, name=f"{name}.two")
 
 
 def trained(

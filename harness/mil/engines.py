@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.contract import Unsupported
-from harness.mil.values import Array
+from harness.mil.arrays import Array
 
 NEEDS_MACOS = "needs macOS: Core ML predicts nowhere else"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.mil.arrays import Array
 from harness.mil.errors import MilError
-from harness.mil.values import Array
 
 BACKEND = "CoreMLBackend"
 _FILE = 0

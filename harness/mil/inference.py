@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from coremltools.converters.mil.mil import Var, types
 
+from harness.mil.arrays import Array, Value
 from harness.mil.errors import MilError
-from harness.mil.values import Array, Value
 
 #: Ops whose `value_inference` was read, and is held to torch's answers by the tests.
 REVIEWED = frozenset(

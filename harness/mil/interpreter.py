@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from harness.mil.arrays import Array, Value
 from harness.mil.errors import DeclaredError, InputError, MilError
 from harness.mil.steps import Prepared, Step, prepare
-from harness.mil.values import Array, Declared, Symbols, Value, declared_dtype, declared_shape
+from harness.mil.values import Declared, Symbols, declared_dtype, declared_shape
 
 States = dict[str, Array]
 

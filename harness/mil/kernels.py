@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.mil.values import Array, Value
+from harness.mil.arrays import Array, Value
 
 Kernel = Callable[..., Any]
 

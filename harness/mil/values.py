@@ -10,12 +10,8 @@ import numpy as np
 from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
+from harness.mil.arrays import Array
 from harness.mil.errors import DeclaredError
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-#: What a variable holds: an array (rank 0 included), a list of them, or a string.
-Value = Any
 
 
 def declared_dtype(var: Any) -> np.dtype[Any]:

@@ -20,10 +20,9 @@ from harness.cases import VOCAB, Case, stable_seed
 from harness.contract import Unsupported
 from harness.decoder import forward, make_weights, rope_tables
 from harness.law import Layer
+from harness.mil.arrays import Array
 from harness.mil.conversion import convert, input_names
 from harness.mil.engines import Engine, Interpreted, Predicted, require_macos
-from harness.mil.interpreter import program_of
-from harness.mil.values import Array
 from harness.models import SCHEMES, Model
 from harness.schemes.static_layout import StaticLayout, model_cache_lens
 from harness.schemes.static_masks import CacheSlots, Write, store
@@ -247,7 +246,7 @@ class Decoder:
     def open(self, case: Case) -> CoreMLDecoder:
         """A decoder with empty states.  Raises Unsupported for what is not converted."""
         claim(case)
-        return CoreMLDecoder(case, lambda: Interpreted(program_of(_of(case))))
+        return CoreMLDecoder(case, lambda: _interpreted(case))
 
     def profile(self, case: Case) -> list[int]:
         """Bytes of the states of each layer: keys and values of cache_len slots in float16."""
@@ -280,6 +279,12 @@ def claim(case: Case) -> None:
     # A float64 decoder is opened for its dense runs alone.
     if case.dtype not in {"float32", "float64"}:
         raise Unsupported(f"models are converted in float32, got {case.dtype}")
+
+
+def _interpreted(case: Case) -> Engine:
+    from harness.mil.interpreter import program_of
+
+    return Interpreted(program_of(_of(case)))
 
 
 def _of(case: Case) -> Any:

@@ -1,0 +1,12 @@
+"""What a MIL variable holds, without coremltools, whose import takes seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: An array (rank 0 included), a list of them, or a string.
+Value = Any
