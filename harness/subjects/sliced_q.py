@@ -19,7 +19,6 @@ from harness.cases import Case
 from harness.contract import Unsupported
 from harness.law import Layer
 from harness.models import SCHEMES
-from harness.schemes.sliced_q_torch import sliced_attention
 from harness.schemes.validation import check_attention
 
 if TYPE_CHECKING:
@@ -192,6 +191,9 @@ class Torch:
         check_attention(q, k, v)
         n, keys = q.shape[2], k.shape[2]
         mask = layer.mask(keys - n, n, keys).to(q.device)
+        # Imported here: the symbolic shapes behind it take half a second of every collection.
+        from harness.schemes.sliced_q_torch import sliced_attention
+
         return sliced_attention(q, k, v, mask, min_seq_length=MIN_SEQ_LENGTH, divider=DIVIDER)
 
 

@@ -126,12 +126,19 @@ class TransformersSubject:
     attention: str
     decoder: type[TransformersDecoder]
     models: tuple[str, ...] | None = None
+    #: What a cache does by itself.
+    of_the_cache = frozenset({"cache_bytes", "reset", "rewind", "refusal"})
 
     @classmethod
-    def covers(cls, check: str, case: Case) -> bool:  # noqa: ARG003 - the contract's signature
-        """False for models that this subject is not shown on, and for a static exporter's."""
+    def covers(cls, check: str, case: Case) -> bool:
+        """False for models that this subject is not shown on, and for a static exporter's.
+
+        gemma4-26b has the cache layers of gemma4-e2b, which shows what they do by themselves.
+        """
         name = case.model.name.partition(".")[0]
-        return name != "gemma4-static" and (cls.models is None or name in cls.models)
+        if name == "gemma4-static" or (name == "gemma4-26b" and check in cls.of_the_cache):
+            return False
+        return cls.models is None or name in cls.models
 
     def open(self, case: Case) -> TransformersDecoder:
         """A fresh decoder.  Raises Unsupported for a model or schedule that is not claimed."""
@@ -178,11 +185,10 @@ class _Static(TransformersSubject):
 class _Eager(TransformersSubject):
     """Eager attention: what it makes of a cache's keys, values and masks.
 
-    What a cache does by itself (bytes, reset, crop, refusals) is shown under sdpa, the default.
+    What a cache does by itself is shown under sdpa, the default.
     """
 
     attention = "eager"
-    of_the_cache = frozenset({"cache_bytes", "reset", "rewind", "refusal"})
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
