@@ -187,16 +187,16 @@ class StaticPredict(Static):
 
 
 class OwnStatic(_CoreML):
-    """The harness's static graph on the same way: exact windows, sinks and shared caches."""
+    """The harness's static graph on the same way: exact windows, alternating layers, sinks."""
 
     name = "harness.static.coreml"
     schemes = frozenset({"uniform", "interleaved", "sink", "chunked"})
     wanted: Mapping[str, frozenset[str]] = dict.fromkeys(
-        ("mistral", "llama3-sink4", "llama4"),
+        ("mistral", "gemma2", "llama3-sink4", "llama4"),
         frozenset(
             {"chunk-4", "decode-3wraps", "prefill-3w+5", "ragged-primes", "reset-after-3wraps"}
         ),
-    ) | {"gemma4-e2b": frozenset({"prefill-3w+5", "ragged-primes"})}  # a deep program is slow
+    )
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:

@@ -178,6 +178,11 @@ class _Dynamic(TransformersSubject):
 class _Static(TransformersSubject):
     decoder = StaticDecoder
 
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:
+        """False for a second model of Gemma 4's, whose cache layers are those of the first."""
+        return not case.model.name.startswith("gemma4-26b") and super().covers(check, case)
+
     def slots(self, law: Layer, case: Case) -> int:
         return _bounded(law, case.max_context)
 
@@ -217,9 +222,14 @@ class EagerDynamic(_Eager, _Dynamic):
 
 
 class EagerStatic(_Eager, _Static):
-    """Eager attention over StaticCache."""
+    """Eager attention over StaticCache, whose lengths are Gemma 3's as well as Gemma 4's."""
 
     name = "transformers.eager.static"
+
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:
+        """False for Gemma 4, on which sdpa shows this cache and DynamicCache this attention."""
+        return not case.model.name.startswith("gemma4") and super().covers(check, case)
 
 
 class EagerNoCache(_NoCache):
