@@ -1,5 +1,6 @@
 """Targets load by name, module and file; every mistake gets one line that says what to do."""
 
+import subprocess
 import sys
 
 import pytest
@@ -7,6 +8,27 @@ from subject_files import BAD, GOOD
 
 from harness import registry
 from harness.registry import NotInstalled, TargetError, load
+
+#: Frameworks of the subjects, and parts of torch that a collection can do without.
+HEAVY = {"coremltools", "executorch", "transformers", "mlx", "torch._dynamo", "sympy", "pandas"}
+LOADED = f"""
+import sys
+from harness import registry
+for name in registry.names():
+    try:
+        registry.load(name)
+    except registry.NotInstalled:
+        pass
+print(sorted({HEAVY} & set(sys.modules)))
+"""
+
+
+def test_loading_every_subject_imports_none_of_their_frameworks():
+    """Every worker of every run pays for what a collection imports."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.fixture
