@@ -214,7 +214,8 @@ def test_block_sizes_follow_the_window_and_the_groups() -> None:
 def test_runs_join_equal_rectangles_alone() -> None:
     runs = query_runs(40, 40, 8, 8, 3)
     assert [run.count for run in runs] == [1, 3, 1]
-    assert runs[1] == Run(8, 8, 1, 15, 7, 8, 3)
+    assert runs[1] == Run(8, 8, 0, 16, 8, 8, 3)  # from an even key on
+    assert [run.count for run in query_runs(42, 42, 8, 7, 3)] == [1, 3, 2]
 
 
 @pytest.mark.parametrize(
