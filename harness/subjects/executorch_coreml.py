@@ -10,6 +10,7 @@ On macOS the `.predict` subjects run the same program in ExecuTorch's own runtim
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -35,6 +36,9 @@ from harness.subjects import executorch_lowering as lowering
 from harness.subjects import executorch_pte, own_export
 from harness.subjects.executorch_runtime import Lazy, LoweredSubject
 from harness.subjects.executorch_static import StatedStaticDecoder
+
+if importlib.util.find_spec("coremltools") is None:  # imported late, since that takes seconds
+    raise ModuleNotFoundError("No module named 'coremltools'", name="coremltools")
 
 #: Tokens of every chunk of the harness's own graph, and positions that full layers are lowered for.
 CHUNK, CONTEXT = 4, 128
