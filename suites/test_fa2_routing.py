@@ -41,6 +41,7 @@ def one_thread() -> Iterator[None]:
 
 
 def built(model: Model, dtype: str = "float32") -> Any:
+    pytest.importorskip("transformers", reason="transformers is not installed")
     return model_for(Case(model, Schedule("any", (Feed(LENGTH),)), dtype), "sdpa")
 
 
