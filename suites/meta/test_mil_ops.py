@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from coremltools.converters.mil import mil
 from coremltools.converters.mil.mil import types
-from mil_op_cases import AT, CASES, FLOATS, QKV, Array, Op, Q, attention, normal
+from mil_op_cases import CASES, FLOATS, QKV, Q
+from mil_op_forms import AT, Array, Op, attention, normal
 
 from harness import tolerance
 from harness.mil.errors import MilError
