@@ -75,6 +75,7 @@ def wrong_window(check="visibility"):
 def wrong_values():
     finding = Finding("values", figure=0.7, bound=1e-5, margin=812.5)
     finding.errors = [0.02] * 9 + [3e4, math.inf, math.nan, 0.0]
+    finding.neighbours = {"window 9": [0.0] * 8 + [5e4] * 5, "window 7": [0.0] * 9 + [6e3] * 4}
     return finding.fail("logits: 3 of 13 rows off", 9)
 
 
@@ -263,6 +264,14 @@ def test_equal_failures_are_drawn_once(page):
     assert "query 8 sees keys 0–8;" in got[0]
     assert "equals the one further up" in page.prose
     assert "1 more case of this kind" in page.prose
+
+
+def test_the_errors_stand_beside_those_of_the_neighbouring_laws(page):
+    (label,) = (x for x in page.attributes("aria-label", "svg") if x.startswith("Error over bound"))
+    assert "3 positions of 13 over the bound" in label
+    assert "window 7 would be off by up to 6,000 bounds." in label
+    assert "window 7: 6,000 window 9: 50,000" in page.prose
+    assert {"law l0", "law l1"} <= set(page.attributes("class", "path"))
 
 
 def test_known_failures_have_cause_and_link(page, verdict):
