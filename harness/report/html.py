@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from harness.findings import RED
 from harness.gate.records import from_frame, write_atomically
 from harness.report import (
+    contexts,
     errorplot,
     failures,
     headlines,
@@ -85,6 +86,7 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "margins": tables.margins(records),
         "separation": SEPARATION,
         "kv": kv.sections(),
+        "charts": contexts.charts(),
         "headlines": headlines.headlines(),
         "slowest": tables.slowest(records),
         "seconds": sum(r.seconds or 0 for r in records),
@@ -131,6 +133,7 @@ def _environment() -> Environment:
         "CELL": visible.CELL,
         "LETTERS": visible.LETTERS,
         "plot": errorplot,
+        "chart": contexts,
         "style": _asset("style.css"),
         "script": _asset("script.js"),
     }
