@@ -20,6 +20,18 @@ from typing import Any, TypeVar
 from harness.gate import json_types
 from harness.gate.records import Collected, Record, write_atomically
 
+#: What is of one run alone: a pull request must never be told an earlier run's verdict.
+_OF_A_RUN = (
+    "records.jsonl",
+    "collected.json",
+    "planned.json",
+    "run.json",
+    "verdict.json",
+    "summary.md",
+    "comment.md",
+    "junit.xml",
+)
+
 
 class RecordsError(Exception):
     """A folder of results cannot be read; the message names the file and what is wrong."""
@@ -60,7 +72,7 @@ class Folder:
     def clear(self) -> None:
         """Remove what an earlier run left, so that nothing of it is mistaken for this one's."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("records.jsonl", "collected.json", "planned.json", "run.json", "verdict.json"):
+        for name in _OF_A_RUN:
             (self.path / name).unlink(missing_ok=True)
         for left in self.inflight.glob("*.json"):
             left.unlink(missing_ok=True)
