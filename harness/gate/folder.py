@@ -43,7 +43,8 @@ class RunInfo:
 
     whole: every suite and subject was collected, without -k, --subject or the like.  outside:
     failures of tests that are no conformance checks.  exit_status: pytest's, None until it ended.
-    shard: "2/4" for the second of four; of_whole: all shards together were to be whole.
+    shard: "2/4" for the second of four; of_whole: all shards together were to be whole; absent:
+    of a merged run, the shards that were not there.
     """
 
     run: str
@@ -53,6 +54,7 @@ class RunInfo:
     arguments: list[str] = field(default_factory=list)
     shard: str = ""
     of_whole: bool = False
+    absent: list[str] = field(default_factory=list)
 
 
 _Kind = TypeVar("_Kind", Collected, RunInfo)

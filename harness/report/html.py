@@ -16,6 +16,7 @@ from harness.findings import RED
 from harness.gate.records import from_frame, write_atomically
 from harness.report import (
     contexts,
+    drifts,
     errorplot,
     failures,
     headlines,
@@ -80,6 +81,7 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "breadth": tables.breadth(records),
         "groups": groups,
         "listed": _LISTED,
+        "drifts": drifts.gather(verdict.drift),
         "known": known,
         "matrix": grid,
         "unloaded": matrix.unloaded(records),
