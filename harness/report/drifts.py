@@ -26,7 +26,8 @@ class Kind:
         change = ""
         if first.baseline is not None and first.now is not None:
             change = f" ({first.now - first.baseline:+,})"
-        text = f"{self.integer} {was} → {now}{change}"
+        name = "" if self.integer == self.check else f"{self.integer} "
+        text = f"{name}{was} → {now}{change}"
         return text if self.integer == CLAIMS else f"{text}, {plural(len(self.held), 'case')}"
 
 

@@ -80,6 +80,7 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "arithmetic": tables.arithmetic(counts),
         "breadth": tables.breadth(records),
         "groups": groups,
+        "drawn": any(g.example and g.example.drawing for g in groups),
         "listed": _LISTED,
         "drifts": drifts.gather(verdict.drift),
         "known": known,
@@ -124,6 +125,7 @@ def _environment() -> Environment:
         "duration": numbers.duration,
         "plural": numbers.plural,
         "breakable": _breakable,
+        "words": _words,
         "clip": _clip,
         "ordered": looks.ordered,
     }
@@ -150,6 +152,11 @@ def _asset(name: str) -> Markup:
 def _breakable(name: str) -> Markup:
     """A name that may break behind its dots and colons."""
     return escape(name).replace(".", Markup(".<wbr>")).replace(":", Markup(":<wbr>"))
+
+
+def _words(command: str) -> Markup:
+    """A command line that breaks between its words: behind a hyphen it would read as another."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))
 
 
 def _clip(text: str, length: int) -> str:

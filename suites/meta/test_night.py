@@ -53,7 +53,7 @@ def test_bytes_that_moved_either_way(tmp_path, now):
     page, text = night([*SOUND, moved], tmp_path, rows={key_of(was): {"cache_bytes": 4_096}})
     for said in (page, text):
         assert "1 integer drifted" in said
-    assert f"ours cache_bytes cache_bytes 4,096 → {now:,} ({now - 4_096:+}), 1 case" in page
+    assert f"ours cache_bytes 4,096 → {now:,} ({now - 4_096:+}), 1 case" in page
     assert f"{now:,}" in text or str(now) in text
 
 
