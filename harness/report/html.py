@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("reports/latest")
 
-_DRAWN = 30  # groups of failures that are drawn; the cases of the rest are listed
+_DRAWN = 20  # groups of failures that are drawn; the cases of the rest are listed
 _LISTED = 8  # lines under the verdict
 
 
@@ -155,8 +155,10 @@ def _breakable(name: str) -> Markup:
 
 
 def _words(command: str) -> Markup:
-    """A command line that breaks between its words: behind a hyphen it would read as another."""
-    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))
+    """A command line whose options do not break: "-" and "-case" would read as two."""
+    words = command.split(" ")
+    kept = (Markup("<span>{}</span>").format(w) if w.startswith("--") else escape(w) for w in words)
+    return Markup(" ").join(kept)
 
 
 def _clip(text: str, length: int) -> str:
