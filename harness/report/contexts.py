@@ -18,7 +18,7 @@ from harness.models import PUBLISHED
 from harness.report.numbers import number
 
 WIDTH, HEIGHT = 640, 270
-LEFT, RIGHT, TOP, BOTTOM = 56, 8, 8, 32  # px around the plotted area
+LEFT, RIGHT, TOP, BOTTOM = 72, 8, 8, 38  # px around the plotted area
 
 #: One released model of each scheme that has windows or chunks.
 MODELS = ("gemma3-27b", "mistral-7b-v0.1", "llama4-scout")
