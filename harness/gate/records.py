@@ -95,7 +95,7 @@ class Record:
     def to_json(self) -> str:
         """One line of strict JSON; infinities and NaN, which JSON lacks, become strings."""
         data = _strict(asdict(self))
-        if not self.neighbours:  # nor does nearly every record have them
+        if not self.neighbours:  # nearly every record: a fiftieth of the file
             del data["neighbours"]
         return json.dumps(data, allow_nan=False)
 
