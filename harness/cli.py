@@ -182,7 +182,7 @@ def gate(
     require: Required = [],  # noqa: B006 - typer copies it
     whole: Annotated[bool, typer.Option("--whole", help="Red unless the run was whole.")] = False,
 ) -> None:
-    """Give the verdict over the records of the last run; writes summary.md and junit.xml."""
+    """Give the verdict over the records of the last run; writes files for CI beside them."""
     _, verdict = _gate(out, baselines, known, require, whole=whole)
     raise typer.Exit(verdict.exit_status)
 
@@ -294,12 +294,13 @@ def _gate(
     out: Path, baselines: Path, known: Path, require: list[str], *, whole: bool
 ) -> tuple[pd.DataFrame, Verdict]:
     """Judge the records in `out`, write what CI reads beside them, and print the verdict."""
-    from harness.gate import junit, summary
+    from harness.gate import comment, junit, summary
     from harness.gate import verdict as verdicts
 
     _require_folders(baselines, known)
     frame, verdict = verdicts.read(out, baselines, known, require, need_whole=whole)
     (out / "summary.md").write_text(summary.to_markdown(frame, verdict), encoding="utf-8")
+    (out / comment.FILE).write_text(comment.to_comment(verdict), encoding="utf-8")
     (out / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1), encoding="utf-8")
     junit.write(frame, verdict, out / "junit.xml")
     typer.secho(verdict.headline, fg="red" if verdict.red else "green", bold=True)

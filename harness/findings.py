@@ -36,7 +36,8 @@ class Finding:
     wrong law is away (the blindness guard).  first_bad: the first wrong position.
     bytes: exact integers by name, those of `harness.gate.records.INTEGERS`.
     rows: for failed positions (position, expected visible keys, recovered visible keys), from
-    which the report draws.  errors: the error of each position over its bound.
+    which the report draws.  errors: the error of each position over its bound; neighbours: the
+    same under the nearest wrong laws, by what they say otherwise, of what failed.
     """
 
     check: str
@@ -50,6 +51,7 @@ class Finding:
     bytes: dict[str, int] = field(default_factory=dict)
     rows: list[tuple[int, list[int], list[int]]] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
+    neighbours: dict[str, list[float]] = field(default_factory=dict)
 
     def fail(self, message: str, first_bad: int | None = None) -> Finding:
         """Mark as failed (the first message stays in front) and return self."""

@@ -134,6 +134,18 @@ def wrong_stacks(layers: Sequence[Layer], n: int) -> Iterator[tuple[Layer, ...]]
                 yield (*layers[:i], near, *layers[i + 1 :])
 
 
+def difference(truth: Sequence[Layer], wrong: Sequence[Layer]) -> str:
+    """What a stack of wrong laws says otherwise, in the first layer that differs: "window 9"."""
+    pairs = zip(truth, wrong, strict=True)
+    law, near = next((a, b) for a, b in pairs if a != b)
+    changed = {
+        name: getattr(near, name)
+        for name in ("window", "sink", "chunk")
+        if getattr(near, name) != getattr(law, name)
+    }
+    return ", ".join(f"{name} {value}" for name, value in changed.items())
+
+
 def margin(exact: Tensor, wrong: Iterable[Tensor], bound: Tensor) -> float | None:
     """How many bounds away the nearest wrong law is; None if there is none to compare.
 
@@ -144,5 +156,23 @@ def margin(exact: Tensor, wrong: Iterable[Tensor], bound: Tensor) -> float | Non
 
 def nearest(errors: Iterable[Tensor], bound: Tensor) -> float | None:
     """`margin`, from the row errors (n,) of the wrong laws."""
-    ratios = [float(torch.where(e == 0, 0, e / bound).max()) for e in errors]
+    ratios = [float(over(e, bound).max()) for e in errors]
     return min(ratios) if ratios else None
+
+
+def over(errors: Tensor, bound: Tensor) -> Tensor:
+    """Row errors (n,) in bounds; a row that is exact fits a bound of 0."""
+    return torch.where(errors == 0, 0, errors / bound)
+
+
+def curves(wrong: Iterable[tuple[str, Tensor]], bound: Tensor) -> dict[str, list[float]]:
+    """The error of each row over its bound under each wrong law, to three digits.
+
+    wrong: (name, row errors (n,)); of one name the nearest to the truth is taken.
+    """
+    found: dict[str, Tensor] = {}
+    for name, errors in wrong:
+        ratios = over(errors, bound)
+        if name not in found or float(ratios.max()) < float(found[name].max()):
+            found[name] = ratios
+    return {name: [float(f"{r:.3g}") for r in ratios.tolist()] for name, ratios in found.items()}

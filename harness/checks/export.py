@@ -51,7 +51,15 @@ def export(subject: Subject, case: Case) -> Finding:
     reference = reference_for(subject, own, case, eager.tokens)
     for name, decoder in (("the subject's own run", own), *decoders):
         got = _run(decoder, tokens, case)
-        judge(finding, got.logits, eager.logits, reference.bound, reference.margin, name)
+        judge(
+            finding,
+            got.logits,
+            eager.logits,
+            reference.bound,
+            reference.margin,
+            name,
+            lambda: reference.wrong,
+        )
     return finding
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -50,17 +52,21 @@ def _judge_layer(
     own = oracle.attention_gradients(q, k, v, mask, grad)
     exact = oracle.attention_gradients(*exact_inputs, mask, grad.double())
     summed = oracle.gradient_magnitudes(*exact_inputs, mask, grad)
+    near = list(tolerance.neighbours(layer, n))
+    names = [tolerance.difference([layer], [other]) for other in near]
     wrong = [
-        oracle.attention_gradients(*exact_inputs, near.mask(0, n, n)[first:], grad.double())
-        for near in tolerance.neighbours(layer, n)
+        oracle.attention_gradients(*exact_inputs, other.mask(0, n, n)[first:], grad.double())
+        for other in near
     ]
     # A key's gradient sums over the queries that see it, a query's over the keys it sees.
     terms = (mask.sum(-1), mask.sum(0), mask.sum(0))
     where = f"{layer}, queries from {first}" if first else f"{layer}"
     for j, name in enumerate(("dq", "dk", "dv")):
         bound = tolerance.row_bound(own[j], exact[j], terms[j], OP_HEAD_DIM, 1, summed[j])
-        margin = tolerance.margin(exact[j], [w[j] for w in wrong], bound)
-        judge(finding, got[j], exact[j], bound, margin, f"{where}, {name}")
+        errors = [tolerance.row_error(w[j], exact[j]) for w in wrong]
+        margin = tolerance.nearest(errors, bound)
+        named = partial(zip, names, errors, strict=True)
+        judge(finding, got[j], exact[j], bound, margin, f"{where}, {name}", named)
 
 
 def _of(x: Inputs, first: int) -> tuple[Tensor, Tensor, Tensor]:

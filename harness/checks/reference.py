@@ -7,7 +7,7 @@ the same tokens, so that it is kept.  What float64 says is kept once for all sub
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,22 @@ from harness.decoder import dense_logits, make_weights
 from harness.law import influence
 from harness.runner import open_decoder
 
+#: Rows, or errors of rows, of each neighbouring law, by what it says otherwise.
+Named = Sequence[tuple[str, Tensor]]
+
 
 @dataclass(frozen=True)
 class Reference:
     """exact (B, n, V) float64 logits; bound (n,); margin: bounds to the nearest wrong law.
 
-    doubt: why the subject's own dense run, from which the bound is, cannot be trusted.
+    wrong: (name, row errors (n,)) of each neighbouring law.  doubt: why the subject's own dense
+    run, from which the bound is, cannot be trusted.
     """
 
     exact: Tensor
     bound: Tensor
     margin: float | None
+    wrong: Named
     doubt: str = ""
 
 
@@ -40,8 +45,8 @@ def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor
     if hasattr(decoder, "stated_masks"):  # its law is a function of what this very run was fed
         own = decoder.dense(tokens)
         bound = _bound(case, own, own)
-        wrong = _wrong_of_decoder(decoder, case, tokens)
-        return Reference(own.double(), bound, tolerance.margin(own, wrong, bound))
+        wrong = _errors(own, _wrong_of_decoder(decoder, case, tokens))
+        return Reference(own.double(), bound, _margin(wrong, bound), wrong)
     # A cache's body, weights and oracle are the harness's own, whoever the subject is.
     kind = None if kind_of(type(subject)) == "cache" else type(subject)
     key = (kind, case.model, case.dtype, case.batch, tokens.numpy().tobytes())
@@ -56,7 +61,7 @@ class _Exact:
     """logits (B, n, V) in float64; wrong: row errors (n,) of each neighbouring law."""
 
     logits: Tensor
-    wrong: list[Tensor]
+    wrong: Named
 
 
 _KEPT_MOST = 256
@@ -84,9 +89,9 @@ def _of(subject: Subject, case: Case, tokens: Tensor, key: tuple[object, ...]) -
     exact = _exact.get(key) or _keep(_exact, key, _exact_of(subject, case, tokens))
     own = open_decoder(subject, case).dense(tokens)
     bound = _bound(case, own, exact.logits)
-    margin = tolerance.nearest(exact.wrong, bound)
     doubt = _doubt(case, own, exact.logits, getattr(subject, "stored", case.dtype))
-    return Reference(exact.logits.double(), bound, margin, doubt)
+    margin = _margin(exact.wrong, bound)
+    return Reference(exact.logits.double(), bound, margin, exact.wrong, doubt)
 
 
 def _doubt(case: Case, own: Tensor, exact: Tensor, stored: str) -> str:
@@ -105,8 +110,7 @@ def _doubt(case: Case, own: Tensor, exact: Tensor, stored: str) -> str:
 def _exact_of(subject: DecoderSubject, case: Case, tokens: Tensor) -> _Exact:
     decoder = _float64(subject, case)
     logits = decoder.dense(tokens)
-    wrong = _wrong_of_decoder(decoder, case, tokens)
-    return _Exact(logits, [tolerance.row_error(other, logits) for other in wrong])
+    return _Exact(logits, _errors(logits, _wrong_of_decoder(decoder, case, tokens)))
 
 
 def _of_harness(case: Case, tokens: Tensor) -> Reference:
@@ -114,7 +118,16 @@ def _of_harness(case: Case, tokens: Tensor) -> Reference:
     exact = dense_logits(weights, tokens)
     own = dense_logits(weights.to(getattr(torch, case.dtype)), tokens)
     bound = _bound(case, own, exact)
-    return Reference(exact, bound, tolerance.margin(exact, _wrong_of_harness(case, tokens), bound))
+    wrong = _errors(exact, _wrong_of_harness(case, tokens))
+    return Reference(exact, bound, _margin(wrong, bound), wrong)
+
+
+def _errors(exact: Tensor, wrong: Iterable[tuple[str, Tensor]]) -> Named:
+    return [(name, tolerance.row_error(other, exact)) for name, other in wrong]
+
+
+def _margin(wrong: Named, bound: Tensor) -> float | None:
+    return tolerance.nearest((errors for _, errors in wrong), bound)
 
 
 def _float64(subject: DecoderSubject, case: Case) -> Decoder:
@@ -137,20 +150,21 @@ def _keys(case: Case, own: Tensor) -> Tensor:
     return influence(masks, case.model.kv_sources).sum(-1)
 
 
-def _wrong_of_decoder(decoder: Decoder, case: Case, tokens: Tensor) -> Iterator[Tensor]:
+def _wrong_of_decoder(decoder: Decoder, case: Case, tokens: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Logits of the neighbouring laws: one wrong layer each."""
-    for layers in tolerance.wrong_stacks(case.model.layers, tokens.shape[1]):
-        yield decoder.dense(tokens, layers)
+    truth = case.model.layers
+    for layers in tolerance.wrong_stacks(truth, tokens.shape[1]):
+        yield tolerance.difference(truth, layers), decoder.dense(tokens, layers)
 
 
-def _wrong_of_harness(case: Case, tokens: Tensor) -> Iterator[Tensor]:
+def _wrong_of_harness(case: Case, tokens: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The same in the harness's decoder, and positions that are off by one."""
-    n = tokens.shape[1]
+    n, truth = tokens.shape[1], case.model.layers
     weights = make_weights(case.model, case.vocab, case.weights_seed)
-    for layers in tolerance.wrong_stacks(case.model.layers, n):
-        yield dense_logits(weights, tokens, layers)
+    for layers in tolerance.wrong_stacks(truth, n):
+        yield tolerance.difference(truth, layers), dense_logits(weights, tokens, layers)
     # Where every query sees itself alone, positions cancel: no answer depends on them.
-    if n > case.window and any(layer.window != 1 for layer in case.model.layers):
+    if n > case.window and any(layer.window != 1 for layer in truth):
         stalled = torch.arange(n)
         stalled[case.window :] -= 1  # positions that stall once, when the window is full
-        yield dense_logits(weights, tokens, positions=stalled)
+        yield "positions off by one", dense_logits(weights, tokens, positions=stalled)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from harness import inputs, oracle, tolerance
@@ -22,6 +22,10 @@ from harness.runner import claim, open_decoder, open_op, run_decoder, run_op, to
 _USUAL = (2, OP_HEAD_DIM)
 #: What else a kernel meets: no groups, groups of three, many; widths on both sides of its tiles.
 _OTHERS = ((1, 128), (3, 80), (8, 256))
+
+
+#: Gives (name, row errors (n,)) of each neighbouring law.
+Wrong = Callable[[], Iterable[tuple[str, Tensor]]]
 
 
 def values(subject: Subject, case: Case) -> Finding:
@@ -49,16 +53,26 @@ def values(subject: Subject, case: Case) -> Finding:
 
 
 def judge(
-    finding: Finding, got: Tensor, exact: Tensor, bound: Tensor, margin: float | None, what: str
+    finding: Finding,
+    got: Tensor,
+    exact: Tensor,
+    bound: Tensor,
+    margin: float | None,
+    what: str,
+    wrong: Wrong = tuple,
 ) -> None:
-    """Hold rows (…, n, F) to their bounds (n,), and the margin to the guard; worst row kept."""
+    """Hold rows (…, n, F) to their bounds (n,), and the margin to the guard; worst row kept.
+
+    wrong: the errors of the neighbouring laws, asked for where a row is off.
+    """
     errors = tolerance.row_error(got, exact)
-    ratios = torch.where(errors == 0, 0, errors / bound)  # an exact row fits a bound of 0
+    ratios = tolerance.over(errors, bound)
     worst = int(ratios.argmax())
+    bad = (~(ratios <= 1)).nonzero().flatten()
     if not finding.errors or float(ratios.max()) > max(finding.errors):
         finding.figure, finding.bound = float(errors[worst]), float(bound[worst])
         finding.errors = [float(f"{r:.4g}") for r in ratios.tolist()]
-    bad = (~(ratios <= 1)).nonzero().flatten()
+        finding.neighbours = tolerance.curves(wrong(), bound) if len(bad) else {}
     if len(bad):
         first = int(bad[0])
         finding.fail(
@@ -82,7 +96,15 @@ def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
     decoder = open_decoder(subject, case)
     run = run_decoder(decoder, tokens_for(case), case.schedule)
     reference = reference_for(subject, decoder, case, run.tokens)
-    judge(finding, run.logits, reference.exact, reference.bound, reference.margin, "logits")
+    judge(
+        finding,
+        run.logits,
+        reference.exact,
+        reference.bound,
+        reference.margin,
+        "logits",
+        lambda: reference.wrong,
+    )
     if reference.doubt:
         finding.fail(reference.doubt)
 
@@ -107,11 +129,16 @@ def _op_values(
         summed = oracle.attention64(x.q, x.k, x.v.abs(), mask)
         bound = tolerance.row_bound(own, exact, mask.sum(-1), width, 1, summed)
         # Random inputs alone cannot tell a far key in half precision; edge inputs can, and must.
-        wrong = _wrong_rows(x, layer, n) if made.label == "edge inputs" else ()
-        margin = tolerance.margin(exact, wrong, bound)
-        judge(finding, got, exact, bound, margin, f"{what}, {made.label}")
+        margin = None
+        if made.label == "edge inputs":
+            margin = tolerance.nearest((errors for _, errors in _wrong(x, layer, exact)), bound)
+        wrong = partial(_wrong, x, layer, exact)
+        judge(finding, got, exact, bound, margin, f"{what}, {made.label}", wrong)
 
 
-def _wrong_rows(x: Inputs, layer: Layer, n: int) -> Iterable[Tensor]:
+def _wrong(x: Inputs, layer: Layer, exact: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Row errors of the neighbouring laws on these inputs."""
+    n = exact.shape[-2]
     for near in tolerance.neighbours(layer, n):
-        yield oracle.attention64(x.q, x.k, x.v, near.mask(0, n, n))
+        other = oracle.attention64(x.q, x.k, x.v, near.mask(0, n, n))
+        yield tolerance.difference([layer], [near]), tolerance.row_error(other, exact)

@@ -30,6 +30,10 @@ class Count:
     cases: int = 0
     untold: int = 0
 
+    def hides(self, claimed: int) -> bool:
+        """True if as many may be claimed, for all that the broken cases tell: they are red."""
+        return self.claimed - self.untold <= claimed <= self.claimed
+
 
 class Claims:
     """Claimed cases by subject, check and environment.  Only whole runs have counts to compare."""
@@ -41,13 +45,15 @@ class Claims:
         """Counts of a whole run that differ, either way.
 
         A check that the rows of its subject do not know counts as claimed by none so far; a
-        subject without any row here has nothing to compare with.
+        subject without any row here has nothing to compare with.  What is missing, or broke, is
+        not counted as claimed once more.
         """
         records = list(records)
         now, ran = count(records), Ran(records)
         known = {(key[0], key[2:]) for key in self.rows}
         keys = [k for k in now if (k[0], k[2:]) in known]
-        out = [_drift(k, self.rows.get(k, 0), now[k]) for k in keys]
+        told = [k for k in keys if not now[k].hides(self.rows.get(k, 0))]
+        out = [_drift(k, self.rows.get(k, 0), now[k]) for k in told]
         out += [
             _drift(key, claimed, None)
             for key, claimed in self.rows.items()

@@ -20,6 +20,18 @@ from typing import Any, TypeVar
 from harness.gate import json_types
 from harness.gate.records import Collected, Record, write_atomically
 
+#: What is of one run alone: a pull request must never be told an earlier run's verdict.
+_OF_A_RUN = (
+    "records.jsonl",
+    "collected.json",
+    "planned.json",
+    "run.json",
+    "verdict.json",
+    "summary.md",
+    "comment.md",
+    "junit.xml",
+)
+
 
 class RecordsError(Exception):
     """A folder of results cannot be read; the message names the file and what is wrong."""
@@ -31,7 +43,8 @@ class RunInfo:
 
     whole: every suite and subject was collected, without -k, --subject or the like.  outside:
     failures of tests that are no conformance checks.  exit_status: pytest's, None until it ended.
-    shard: "2/4" for the second of four; of_whole: all shards together were to be whole.
+    shard: "2/4" for the second of four; of_whole: all shards together were to be whole; absent:
+    of a merged run, the shards that were not there.
     """
 
     run: str
@@ -41,6 +54,7 @@ class RunInfo:
     arguments: list[str] = field(default_factory=list)
     shard: str = ""
     of_whole: bool = False
+    absent: list[str] = field(default_factory=list)
 
 
 _Kind = TypeVar("_Kind", Collected, RunInfo)
@@ -60,7 +74,7 @@ class Folder:
     def clear(self) -> None:
         """Remove what an earlier run left, so that nothing of it is mistaken for this one's."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("records.jsonl", "collected.json", "planned.json", "run.json", "verdict.json"):
+        for name in _OF_A_RUN:
             (self.path / name).unlink(missing_ok=True)
         for left in self.inflight.glob("*.json"):
             left.unlink(missing_ok=True)

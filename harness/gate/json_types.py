@@ -80,14 +80,25 @@ def _texts_by_text(name: str, value: Any) -> dict[str, str]:
     return {_text(name, key): _text(name, item) for key, item in value.items()}
 
 
+def _numbers(name: str, value: Any) -> list[float]:
+    return [_number(name, item) for item in _list(name, value)]
+
+
+def _numbers_by_text(name: str, value: Any) -> dict[str, list[float]]:
+    if not isinstance(value, dict):
+        raise _wrong(name, "a table of lists of numbers", value)
+    return {_text(name, key): _numbers(name, item) for key, item in value.items()}
+
+
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "str": _text,
     "int": _integer,
     "float": _number,
     "bool": _truth,
     "list[str]": lambda name, value: [_text(name, item) for item in _list(name, value)],
-    "list[float]": lambda name, value: [_number(name, item) for item in _list(name, value)],
+    "list[float]": _numbers,
     "dict[str, str]": _texts_by_text,
+    "dict[str, list[float]]": _numbers_by_text,
 }
 
 

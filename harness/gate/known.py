@@ -61,11 +61,14 @@ class KnownFailure:
 
     def covers(self, record: Record) -> bool:
         """True if the record is of a case and check that the entry speaks of."""
+        return self.speaks_of(record) and self.applies(record.versions)
+
+    def speaks_of(self, record: Record) -> bool:
+        """The same at any version: one that is missing states none."""
         return (
             record.subject == self.subject
             and record.check in self.checks
             and any(fnmatchcase(record.case, pattern) for pattern in self.cases)
-            and self.applies(record.versions)
         )
 
     def differs(self, record: Record) -> str:
@@ -116,7 +119,8 @@ def exhausted(record: Record) -> bool:
 def stale(entries: Iterable[KnownFailure], records: Iterable[Record]) -> list[KnownFailure]:
     """Entries that can match nothing: their case is gone, or their subject, or a package.
 
-    Left alone: entries of subjects that are not installed, or whose versions do not apply here.
+    Left alone: entries of subjects that are not installed, or whose versions do not apply here,
+    and those whose records are missing: a lost shard says nothing of them.
     Only meaningful for a whole run: under a selection most entries cover nothing.
     """
     by_subject: dict[str, list[Record]] = {}
@@ -128,6 +132,8 @@ def stale(entries: Iterable[KnownFailure], records: Iterable[Record]) -> list[Kn
 def _is_stale(entry: KnownFailure, records: list[Record]) -> bool:
     if records and not any(r.case for r in records):
         return False  # not installed, or not to be loaded: nothing could run
+    if any(r.status == "missing" and entry.speaks_of(r) for r in records):
+        return False
     if not any(set(entry.versions) <= set(r.versions) for r in records):
         return True  # a subject that is gone, or a package that its records do not state
     ran = [r for r in records if r.status != "not-claimed"]

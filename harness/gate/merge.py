@@ -67,6 +67,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
         exit_status=_exit_status(parts),
         outside=list(dict.fromkeys(item for part in parts for item in part.info.outside)),
         arguments=[str(path) for path in folders],
+        absent=absent,
     )
     _write(Folder(out), info, _items(planned, parts), parts)
     return Merged(info, absent)

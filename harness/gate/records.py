@@ -53,7 +53,8 @@ class Record:
 
     item: the pytest node id, or "check::name::case" outside pytest.  known: id of the known
     failure that explains (or, for "fixed", no longer explains) the outcome.  rows: (position,
-    expected visible keys, recovered visible keys).  errors: per position, over the bound.
+    expected visible keys, recovered visible keys).  errors: per position, over the bound;
+    neighbours: the same under the nearest wrong laws, of what failed.
     """
 
     run: str
@@ -89,10 +90,14 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     rows: list[Any] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
+    neighbours: dict[str, list[float]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line of strict JSON; infinities and NaN, which JSON lacks, become strings."""
-        return json.dumps(_strict(asdict(self)), allow_nan=False)
+        data = _strict(asdict(self))
+        if not self.neighbours:  # nearly every record: a fiftieth of the file
+            del data["neighbours"]
+        return json.dumps(data, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -153,6 +158,7 @@ def finish(record: Record, finding: Finding, seconds: float) -> Record:
         setattr(record, name, int(value))
     record.rows = [list(row) for row in finding.rows]
     record.errors = [float(e) for e in finding.errors]
+    record.neighbours = {name: list(held) for name, held in finding.neighbours.items()}
     record.seconds = round(seconds, 4)
     return record
 
@@ -192,7 +198,7 @@ def missing(run: str, item: Collected) -> Record:
 _FRAME_TYPES: Mapping[str, str] = {
     **dict.fromkeys(("batch", "first_bad", "threads", *INTEGERS), "Int64"),
     **dict.fromkeys(("figure", "bound", "margin", "seconds"), "float64"),
-    **dict.fromkeys(("versions", "rows", "errors"), "object"),
+    **dict.fromkeys(("versions", "rows", "errors", "neighbours"), "object"),
 }
 
 

@@ -31,11 +31,11 @@ def to_markdown(frame: pd.DataFrame, verdict: Verdict) -> str:
 
 
 def _head(verdict: Verdict) -> str:
-    counts = ", ".join(f"{n} {status}" for status, n in sorted(verdict.counts.items()))
-    lines = [f"# Attention conformance: {verdict.colour}", "", f"{counts}."]
+    lines = [f"# Attention conformance: {verdict.colour}", ""]
+    lines += [*(f"- {reason}" for reason in verdict.reasons), ""] if verdict.red else []
+    lines.append(f"{_counts(Counter(verdict.counts))}.")
     if not verdict.whole:
         lines += ["", "The run was not whole: this says nothing of the checks that it left out."]
-    lines += ["", *(f"- {reason}" for reason in verdict.reasons)] if verdict.red else []
     if verdict.no_baseline:
         lines += [
             "",

@@ -99,17 +99,22 @@ class Verdict:
 
 
 def complete(records: Iterable[Record], collected: Iterable[Collected]) -> list[Record]:
-    """One record an item: the worst of those that came, "missing" where none came."""
+    """One record an item: the worst of those that came, "missing" where none came.
+
+    In the order of collection, so that workers and shards that end in another order change nothing.
+    """
+    items = list(collected)
     worst: dict[str, Record] = {}
     for record in records:
         held = worst.get(record.item)
         if held is None or _rank(record) < _rank(held):
             worst[record.item] = record
     run = next((r.run for r in worst.values()), "")
-    for item in collected:
-        if item.item not in worst:
-            worst[item.item] = missing(run, item)
-    return list(worst.values())
+    for item in items:
+        worst.setdefault(item.item, missing(run, item))
+    wanted = dict.fromkeys(item.item for item in items)
+    strays = [name for name in worst if name not in wanted]
+    return [worst[name] for name in (*wanted, *strays)]
 
 
 def completed(folder: Folder) -> list[Record]:
@@ -149,7 +154,14 @@ def judge(
         no_claims=baselines.claims.unknown(records) if run.whole else [],
         whole=run.whole,
     )
-    out.reasons = [*_reasons(out), *_run_reasons(out, run), *_required(records, required), *strays]
+    absent = [f"shard {shard} did not come back" for shard in run.absent]
+    out.reasons = [
+        *absent,
+        *_reasons(out),
+        *_run_reasons(out, run),
+        *_required(records, required),
+        *strays,
+    ]
     if need_whole and not run.whole:
         out.reasons.append("the run was not whole")
     return out

@@ -1,13 +1,17 @@
 """The error of each position over its bound, on a logarithmic scale; 1 is the bound.
 
+Beside it what the neighbouring laws would have been off by: a subject whose errors are those of a
+window that is one wider has that window.
+
 Only geometry is made here; the template turns it into SVG.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from harness.report.numbers import number, plural
 
@@ -16,12 +20,25 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 8, 14, 18  # px around the plotted area
 _FLOOR = 1e-3  # what is further below the bound is all the same to the reader
 _CEILING = 1e9  # and so is what is further above it; NaN and infinity are drawn here too
 _BINS = 300  # past so many positions the worst of neighbours is drawn
+_CURVES = 5  # neighbouring laws that are drawn, the nearest to the truth
+#: Errors come with four digits, those of the neighbouring laws with three.
+_ROUNDED = 0.5e-3 + 0.5e-2
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
+class Curve:
+    """What one wrong law would be off by.  worst: in bounds; same: the errors drawn are its own."""
+
+    name: str
+    path: str
+    worst: float
+    same: bool
+
+
+@dataclass(frozen=True)
 class Plot:
-    """dots and wedges: outlines of the points within and over the bound.
+    """dots and wedges: outlines of the points within and over the bound; curves: of wrong laws.
 
     rules: (y, text) of the horizontal lines; turns: (x, text) where the window is full, and full
     again; ticks: (x, text) of the positions.
@@ -31,6 +48,7 @@ class Plot:
     bound: float
     dots: str
     wedges: str
+    curves: list[Curve]
     rules: list[tuple[float, str]]
     turns: list[tuple[float, str]]
     ticks: list[tuple[float, str]]
@@ -52,18 +70,29 @@ class _Scale:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * share, 1)
 
 
-def plot(ratios: Sequence[float], window: int | None = None) -> Plot:
-    """The plot of one ratio of error to bound per position; at least one."""
-    top = max(1, *(math.ceil(math.log10(_clip(r))) for r in ratios)) + 0.2
+def plot(
+    ratios: Sequence[float],
+    window: int | None = None,
+    neighbours: Mapping[str, Sequence[float]] | None = None,
+) -> Plot:
+    """The plot of one ratio of error to bound per position; at least one.
+
+    neighbours: the same of wrong laws, by name; one of another length is not drawn.
+    """
+    near = {name: held for name, held in (neighbours or {}).items() if len(held) == len(ratios)}
+    drawn = [r for held in (ratios, *near.values()) for r in held]
+    top = max(1, *(math.ceil(math.log10(_clip(r))) for r in drawn)) + 0.2
     scale = _Scale(len(ratios), math.log10(_FLOOR), top)
+    curves = sorted((_curve(name, near[name], ratios, scale) for name in near), key=_nearest)
     dots, wedges = _points(ratios, scale)
     every = max(1, round((scale.top - scale.low) / 5))  # some five rules
     decades = range(math.ceil(scale.low), math.floor(scale.top) + 1)
     return Plot(
-        label=_label(ratios),
+        label=_label(ratios, curves[:_CURVES]),
         bound=scale.y(0),
         dots=dots,
         wedges=wedges,
+        curves=curves[:_CURVES],
         rules=[(scale.y(d), _power(d)) for d in decades if d % every == 0],
         turns=_turns(window, scale),
         ticks=[(scale.x(p), str(p)) for p in range(0, scale.n, _tick(scale.n))],
@@ -73,15 +102,45 @@ def plot(ratios: Sequence[float], window: int | None = None) -> Plot:
 def _points(ratios: Sequence[float], scale: _Scale) -> tuple[str, str]:
     """Outlines of the dots and of the wedges."""
     dots, wedges = [], []
-    step = math.ceil(scale.n / _BINS)
-    for start in range(0, scale.n, step):
-        worst = max(range(start, min(start + step, scale.n)), key=lambda p: _clip(ratios[p]))
+    for worst in _worst(ratios):
         x, y = scale.x(worst), scale.y(math.log10(_clip(ratios[worst])))
         if ratios[worst] <= 1:
             dots.append(f"M{x:g} {y:g}h0")
         else:  # NaN is over the bound as well
             wedges.append(f"M{x - 3:g} {y + 3:g}h6l-3-6z")
     return "".join(dots), "".join(wedges)
+
+
+def _worst(ratios: Sequence[float]) -> Iterator[int]:
+    """The positions that are drawn: of neighbouring ones the worst, where there are many."""
+    n, step = len(ratios), math.ceil(len(ratios) / _BINS)
+    for start in range(0, n, step):
+        yield max(range(start, min(start + step, n)), key=lambda p: _clip(ratios[p]))
+
+
+def _curve(name: str, wrong: Sequence[float], ratios: Sequence[float], scale: _Scale) -> Curve:
+    """A line through the positions where the wrong law shows, cut where it is the true one."""
+    runs = []
+    for shows, run in groupby(_worst(wrong), lambda p: _clip(wrong[p]) > _FLOOR):
+        points = [(scale.x(p), scale.y(math.log10(_clip(wrong[p])))) for p in run]
+        if shows and len(points) == 1:  # a point by itself is a dash
+            runs.append(f"M{points[0][0] - 7:.0f} {points[0][1]:.0f}h14")
+        elif shows:
+            runs.append("M" + " ".join(f"{x:.0f} {y:.0f}" for x, y in points))
+    same = all(_equal(r, w) for r, w in zip(ratios, wrong, strict=True))
+    return Curve(name, "".join(runs), max(_clip(w) for w in wrong), same)
+
+
+def _equal(ratio: float, wrong: float) -> bool:
+    """True if two errors are within one bound of each other, as those of one law are."""
+    if not (math.isfinite(ratio) and math.isfinite(wrong)):
+        return False
+    return abs(ratio - wrong) <= 1 + _ROUNDED * max(ratio, wrong)
+
+
+def _nearest(curve: Curve) -> tuple[bool, float]:
+    """What sorts curves: the one that fits first, then those nearest to the truth."""
+    return not curve.same, curve.worst
 
 
 def _clip(ratio: float) -> float:
@@ -105,7 +164,16 @@ def _power(decade: int) -> str:
     return "1" if decade == 0 else f"10{str(decade).translate(_SUPERSCRIPT)}"
 
 
-def _label(ratios: Sequence[float]) -> str:
+def _label(ratios: Sequence[float], curves: Sequence[Curve]) -> str:
+    laws = [
+        f" {c.name} would be off by up to {number(c.worst)} bounds"
+        f"{', and the errors are its own' if c.same else ''}."
+        for c in curves
+    ]
+    return _said(ratios) + "".join(laws)
+
+
+def _said(ratios: Sequence[float]) -> str:
     over = [p for p, r in enumerate(ratios) if not r <= 1]
     if not over:
         return f"Error over bound: all {len(ratios)} positions are within the bound."

@@ -75,7 +75,7 @@ class Drawings:
         out = Example(record, window=window)
         if not record.rows and not record.errors:
             return out
-        key = repr((record.rows, record.errors, window))
+        key = repr((record.rows, record.errors, record.neighbours, window))
         if key in self._places:
             out.seen_at = self._places[key]
             return out
@@ -83,7 +83,7 @@ class Drawings:
         if record.rows:
             out.drawing = visible.draw(record.rows)
         if record.errors:
-            out.plot = errorplot.plot(record.errors, window)
+            out.plot = errorplot.plot(record.errors, window, record.neighbours)
         return out
 
 

@@ -15,6 +15,8 @@ from markupsafe import Markup, escape
 from harness.findings import RED
 from harness.gate.records import from_frame, write_atomically
 from harness.report import (
+    contexts,
+    drifts,
     errorplot,
     failures,
     headlines,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("reports/latest")
 
-_DRAWN = 30  # groups of failures that are drawn; the cases of the rest are listed
+_DRAWN = 20  # groups of failures that are drawn; the cases of the rest are listed
 _LISTED = 8  # lines under the verdict
 
 
@@ -78,13 +80,16 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "arithmetic": tables.arithmetic(counts),
         "breadth": tables.breadth(records),
         "groups": groups,
+        "drawn": any(g.example and g.example.drawing for g in groups),
         "listed": _LISTED,
+        "drifts": drifts.gather(verdict.drift),
         "known": known,
         "matrix": grid,
         "unloaded": matrix.unloaded(records),
         "margins": tables.margins(records),
         "separation": SEPARATION,
         "kv": kv.sections(),
+        "charts": contexts.charts(),
         "headlines": headlines.headlines(),
         "slowest": tables.slowest(records),
         "seconds": sum(r.seconds or 0 for r in records),
@@ -120,6 +125,7 @@ def _environment() -> Environment:
         "duration": numbers.duration,
         "plural": numbers.plural,
         "breakable": _breakable,
+        "words": _words,
         "clip": _clip,
         "ordered": looks.ordered,
     }
@@ -131,6 +137,7 @@ def _environment() -> Environment:
         "CELL": visible.CELL,
         "LETTERS": visible.LETTERS,
         "plot": errorplot,
+        "chart": contexts,
         "style": _asset("style.css"),
         "script": _asset("script.js"),
     }
@@ -145,6 +152,13 @@ def _asset(name: str) -> Markup:
 def _breakable(name: str) -> Markup:
     """A name that may break behind its dots and colons."""
     return escape(name).replace(".", Markup(".<wbr>")).replace(":", Markup(":<wbr>"))
+
+
+def _words(command: str) -> Markup:
+    """A command line whose options do not break: "-" and "-case" would read as two."""
+    words = command.split(" ")
+    kept = (Markup("<span>{}</span>").format(w) if w.startswith("--") else escape(w) for w in words)
+    return Markup(" ").join(kept)
 
 
 def _clip(text: str, length: int) -> str:

@@ -96,6 +96,15 @@ def test_a_case_that_broke_before_it_told_leaves_the_count(tmp_path, status):
     assert drift(tmp_path, run_of("pass", "not-claimed")) == []
 
 
+@pytest.mark.parametrize("status", ["error", "missing"])
+def test_what_broke_is_no_claim_that_drifted(tmp_path, status):
+    """The case is red for itself; whether it is claimed, it did not say."""
+    stored(tmp_path, run_of("pass", "not-claimed"))
+    assert drift(tmp_path, run_of("pass", status)) == []
+    assert drift(tmp_path, run_of("not-claimed", status)) == []
+    assert len(drift(tmp_path, run_of("not-claimed", "not-claimed"))) == 1
+
+
 def test_a_record_that_is_missing_is_filed_where_its_subject_ran(tmp_path):
     stored(tmp_path, run_of("pass", "pass"))
     lost = record(case=CASES[1], status="missing", device="", threads=None, versions={})

@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_read_is_misuse(harness, tmp_path, command, place)
     assert f"{path.name} is not UTF-8" in one_line(harness(*command)[2])
 
 
-@pytest.mark.parametrize("name", ["summary.md", "verdict.json", "junit.xml"])
+@pytest.mark.parametrize("name", ["summary.md", "comment.md", "verdict.json", "junit.xml"])
 def test_a_file_that_cannot_be_written_is_misuse(harness, tmp_path, name):
     (results(tmp_path, record()) / name).mkdir()
     status, _, err = harness("gate")
@@ -245,6 +245,7 @@ def test_the_gate_writes_what_ci_reads_and_exits_by_the_verdict(harness, tmp_pat
     out = results(tmp_path, record())
     assert harness("gate")[0] == 0
     assert (out / "summary.md").read_text().startswith("# Attention conformance: Green")
+    assert (out / "comment.md").read_text().startswith("<!-- attention-harness: conformance -->")
     results(tmp_path, record(status="fail"))
     status, said, _ = harness("gate")
     assert status == 1

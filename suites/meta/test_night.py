@@ -15,6 +15,7 @@ from harness.gate.verdict import judge, read
 from harness.report import html
 
 CASE = "mistral/chunk-w/float32/b1"
+LOST = "mistral/chunk-w-1/float32/b1"
 SOUND = [record(item=f"ok{i}", case=f"mistral/s{i}/float32/b1") for i in range(5)]
 
 
@@ -52,6 +53,7 @@ def test_bytes_that_moved_either_way(tmp_path, now):
     page, text = night([*SOUND, moved], tmp_path, rows={key_of(was): {"cache_bytes": 4_096}})
     for said in (page, text):
         assert "1 integer drifted" in said
+    assert f"ours cache_bytes 4,096 → {now:,} ({now - 4_096:+}), 1 case" in page
     assert f"{now:,}" in text or str(now) in text
 
 
@@ -63,13 +65,16 @@ def test_a_known_failure_that_passes_and_one_that_matches_nothing(tmp_path):
     for said in (page, text):
         assert "1 known failure passes" in said
         assert "1 known failure is stale" in said
+    assert "ours B1 matches nothing that ran" in page
+    assert "ours values 1 case: B1 passes" in page
 
 
 def shard(folder, number, items, planned, *, killed=""):
     """One of two shards, with the records of its items; `killed`: it died in this one."""
     place, run = Folder(folder / f"shard{number}"), f"run{number}"
+    cases = {i: CASE if i in items else LOST for i in planned}
     called = [Collected(i, "ours", "values", "uniform", CASE, "line") for i in items]
-    whole = [Collected(i, "ours", "values", "uniform", CASE, "line") for i in planned]
+    whole = [Collected(i, "ours", "values", "uniform", cases[i], "line") for i in planned]
     announce(place, run, called, whole=True, shard=f"{number}/2", planned=whole)
     recorder = Recorder(place, run, [])
     recorder.begin()
@@ -85,8 +90,9 @@ def shard(folder, number, items, planned, *, killed=""):
     return place.path
 
 
-def merged(parts, folder):
+def merged(parts, folder, known=""):
     (folder / "known").mkdir()
+    entries(folder / "known", known)
     merge(parts, folder / "merged")
     return told(*read(folder / "merged", folder / "none", folder / "known"), folder)
 
@@ -99,11 +105,15 @@ def test_a_worker_that_was_killed(tmp_path):
     page, text = merged(parts, tmp_path)
     for said in (page, text):
         assert "1 check broke" in said
-    assert "signal 9" in text or "ours" in page
+        assert "signal 9" in said
 
 
 def test_a_shard_that_never_came_back(tmp_path):
+    """And the known failures that it had to show are not stale for that."""
     parts = [shard(tmp_path, 1, ["a", "b"], ["a", "b", "c", "d"])]
-    page, text = merged(parts, tmp_path)
+    entry = ENTRY.replace('cases = ["mistral/chunk-*/float32/b1"]', f'cases = ["{LOST}"]')
+    page, text = merged(parts, tmp_path, entry)
     for said in (page, text):
         assert "2 records are missing" in said
+        assert "shard 2/2 did not come back" in said
+        assert "stale" not in said.replace("0 stale", "")

@@ -1,5 +1,6 @@
 """The page in a real browser: filter, sort, light and dark; no request, no script error."""
 
+import itertools
 import shutil
 
 import pytest
@@ -180,6 +181,67 @@ def test_the_keyboard_reaches_the_verdict_first_and_every_control(opened):
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert "find" in reached
     assert "BUTTON" in reached
+
+
+def focus_is_seen(page):
+    style = "getComputedStyle(document.activeElement)"
+    return page.evaluate(f"{style}.outlineStyle !== 'none' && parseFloat({style}.outlineWidth) > 0")
+
+
+def test_filter_and_sort_need_no_mouse(opened):
+    page = opened.page
+    page.locator("#find").focus()
+    page.keyboard.type("gemma3 c1")
+    expect(page.locator("#shown")).to_have_text("1 of 15 cases")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.status")
+    assert focus_is_seen(page)
+    page.keyboard.press("Space")
+    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+    page.keyboard.press("Space")
+    head = page.locator('section[aria-labelledby="slowest"] thead button').first
+    head.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert focus_is_seen(page), "by the keyboard"
+    page.keyboard.press("Enter")
+    sorted_by = "document.activeElement.closest('th').getAttribute('aria-sort')"
+    assert page.evaluate(sorted_by) == "ascending"
+    page.keyboard.press("Enter")
+    assert page.evaluate(sorted_by) == "descending"
+
+
+def test_every_control_and_drawing_has_a_name(opened):
+    unnamed = opened.page.evaluate(
+        """() => [...document.querySelectorAll("a, button, input, svg[role], [role=region], table")]
+          .filter((e) => !(e.getAttribute("aria-label") || e.getAttribute("aria-labelledby")
+            || e.textContent.trim() || e.labels?.length))
+          .map((e) => e.outerHTML.slice(0, 120))"""
+    )
+    assert unnamed == []
+
+
+def test_focus_goes_down_the_page(opened):
+    """What comes first on the page is reached first: no control stands out of its turn."""
+    page, tops = opened.page, []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        tops.append(page.evaluate("document.activeElement.getBoundingClientRect().top + scrollY"))
+    assert tops[0] < 0 or tops[0] < 20
+    assert all(after >= before - 30 for before, after in itertools.pairwise(tops[1:]))
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_lines_of_the_charts_stand_out_from_the_page(browser, path, scheme, width):
+    """Contrast of 3 to 1 at least, as WCAG 2.2 asks of drawings."""
+    made = Opened(browser, path, color_scheme=scheme, viewport={"width": width, "height": 800})
+    lines = made.page.locator(".charts .plot:not(.key) .law").all()
+    assert len(lines) > 20
+    for line in lines:
+        stroke = line.evaluate("e => getComputedStyle(e).stroke")
+        assert contrast(stroke, background(made.page)) >= 3, line.get_attribute("class")
+    assert not made.errors
 
 
 @pytest.mark.parametrize("width", [360, 1400])

@@ -28,6 +28,22 @@ def test_a_record_comes_back_from_json_as_it_was():
     assert Record.from_json(made.to_json()) == made
 
 
+def test_neighbours_come_back_and_cost_nothing_where_there_are_none():
+    made = record(errors=[0.5, 2.0], neighbours={"window 9": [0.0, math.inf]})
+    assert Record.from_json(made.to_json()) == made
+    assert from_frame(to_frame([made])) == [made]
+    plain = record().to_json()  # as the folders of earlier releases hold it
+    assert "neighbours" not in plain
+    assert Record.from_json(plain).neighbours == {}
+
+
+@pytest.mark.parametrize("held", ["[]", '{"window 9": 3}', '{"window 9": [true]}'])
+def test_neighbours_of_another_shape_are_refused_by_name(held):
+    line = record().to_json().replace('"errors": []', f'"errors": [], "neighbours": {held}')
+    with pytest.raises(ValueError, match="neighbours must be"):
+        Record.from_json(line)
+
+
 def test_infinities_are_strict_json_and_come_back():
     line = record(figure=math.inf, bound=-math.inf, margin=math.nan, errors=[math.inf]).to_json()
     assert "Infinity" not in line

@@ -75,6 +75,7 @@ def wrong_window(check="visibility"):
 def wrong_values():
     finding = Finding("values", figure=0.7, bound=1e-5, margin=812.5)
     finding.errors = [0.02] * 9 + [3e4, math.inf, math.nan, 0.0]
+    finding.neighbours = {"window 9": [0.0] * 8 + [5e4] * 5, "window 7": [0.0] * 9 + [6e3] * 4}
     return finding.fail("logits: 3 of 13 rows off", 9)
 
 
@@ -265,6 +266,14 @@ def test_equal_failures_are_drawn_once(page):
     assert "1 more case of this kind" in page.prose
 
 
+def test_the_errors_stand_beside_those_of_the_neighbouring_laws(page):
+    (label,) = (x for x in page.attributes("aria-label", "svg") if x.startswith("Error over bound"))
+    assert "3 positions of 13 over the bound" in label
+    assert "window 7 would be off by up to 6,000 bounds." in label
+    assert "window 7: 6,000 window 9: 50,000" in page.prose
+    assert {"law l0", "law l1"} <= set(page.attributes("class", "path"))
+
+
 def test_known_failures_have_cause_and_link(page, verdict):
     ((entry, n),) = verdict.known
     assert entry.reason in page.prose
@@ -319,6 +328,10 @@ def mixed(i, check):
     if i % 10:
         return finding
     finding.errors = [1e-3 * ((i * p) % 97) ** 2 for p in range(51)]
+    finding.neighbours = {
+        f"window {n}": [0.0] * n + [1e3 * (1 + (i + p * n) % 89) for p in range(51 - n)]
+        for n in (6, 7, 9, 10)
+    }
     shift = Layer(window=4 + i // 10 % 9)
     finding.compare_sets(Layer(window=8).mask(0, 40, 40), shift.mask(0, 40, 40))
     return finding.fail(f"{'abcdefghij'[i // 10 % 10] * 3}: rows off, first {i}", i)
@@ -337,5 +350,5 @@ def test_two_thousand_cases_are_quick_and_small(outcome, tmp_path):
     out = html.build(frame, verdict, tmp_path)
     assert time.process_time() - began < 3
     assert out.stat().st_size < 1_000_000
-    text = out.read_text(encoding="utf-8")
+    text = re.sub("</?span>", "", out.read_text(encoding="utf-8"))
     assert all(reproducible(r, text) for r in verdict.broken)

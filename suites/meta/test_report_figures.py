@@ -56,6 +56,43 @@ def test_long_runs_keep_their_worst_position():
     assert plot.dots.count("M") < 1000
 
 
+def test_neighbouring_laws_are_drawn_beside_the_errors():
+    ratios = [0.1, 0.2, 300.0, 400.0]
+    near = {
+        "window 9": [0.0, 0.0, 300.4, 401.0],
+        "window 7": [0.0, 20.0, 30.0, 0.0],
+        "sink 3": [0.0, 0.0, 7.0, 0.0],
+        "elsewhere": [1.0],
+    }
+    plot = errorplot.plot(ratios, neighbours=near)
+    assert [(c.name, c.worst, c.same) for c in plot.curves] == [
+        ("window 9", 401.0, True),
+        ("sink 3", 7.0, False),
+        ("window 7", 30.0, False),
+    ]
+    assert all(c.path.count("M") == 1 for c in plot.curves)
+    assert "window 9 would be off by up to 401 bounds, and the errors are its own." in plot.label
+    assert "sink 3 would be off by up to 7 bounds." in plot.label
+    top = errorplot.plot([0.1, 0.1], neighbours={"window 9": [0.0, 1e8]}).curves[0].path
+    assert int(top[1:].split(" ")[1].partition("h")[0]) >= errorplot.TOP, "the scale holds them"
+
+
+def test_of_many_laws_the_nearest_are_drawn():
+    near = {f"window {n}": [0.0, float(n)] for n in range(20, 40)}
+    assert [c.worst for c in errorplot.plot([0.1, 9.0], neighbours=near).curves] == [
+        20.0,
+        21.0,
+        22.0,
+        23.0,
+        24.0,
+    ]
+
+
+def test_errors_without_a_number_are_no_laws():
+    (curve,) = errorplot.plot([math.nan, 1.0], neighbours={"window 9": [math.nan, 1.0]}).curves
+    assert not curve.same
+
+
 def test_groups_are_by_kind_of_message():
     a, b = "query 8 sees [0] too many", "query 13 sees [1, 2] too many; query 14 sees [3] too many"
     assert failures.signature(a) == failures.signature(b)

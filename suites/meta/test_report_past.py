@@ -42,7 +42,7 @@ def test_a_broken_check_says_since_when_and_what_changed_with_the_last_run(tmp_p
     assert f"since {RUNS[1]}" in said
     assert f"broken since {RUNS[1]}" in said
     assert f"What differs from {RUNS[1]}" in said
-    assert "peak_bytes no record 77" in said
+    assert "peak_bytes none 77" in said
 
 
 def test_a_first_run_and_an_equal_one_say_so(tmp_path):

@@ -8,10 +8,12 @@ import torch
 from harness import inputs, oracle, tolerance
 from harness.cases import Case, parse
 from harness.checks import reference, run_check
+from harness.defects import DEFECTS
 from harness.defects.base import TrimmedSubject
 from harness.findings import Status
 from harness.law import Layer
 from harness.plan import items
+from harness.report import errorplot
 
 CASE = parse("llama3-sink2/decode-3wraps/float32/b1")
 
@@ -91,3 +93,30 @@ def test_every_values_case_carries_its_guard() -> None:
         finding = run_check(TrimmedSubject, "values", case)
         assert finding.margin is not None, case.id
         assert finding.margin >= tolerance.SEPARATION, case.id
+
+
+def test_a_wrong_law_is_named_for_what_it_says_otherwise() -> None:
+    truth = (Layer(window=8, sink=2), Layer())
+    named = {tolerance.difference(truth, w) for w in tolerance.wrong_stacks(truth, 20)}
+    assert named == {"window 7", "window 9", "sink 1", "sink 3", "window 19"}
+    assert tolerance.difference([Layer(window=8, sink=2)], [Layer(window=4)]) == "window 4, sink 0"
+
+
+def test_of_one_name_the_curve_nearest_to_the_truth_is_kept() -> None:
+    bound = torch.tensor([1.0, 0.0, 2.0])
+    far, near = torch.tensor([9.0, 0.0, 9.0]), torch.tensor([0.0, 0.0, 6.6666])
+    found = tolerance.curves([("window 9", far), ("window 9", near), ("sink 1", far)], bound)
+    assert found == {"window 9": [0.0, 0.0, 3.33], "sink 1": [9.0, 0.0, 4.5]}
+
+
+def test_what_fails_says_what_its_neighbours_would_be_off_by() -> None:
+    """And nothing that passes does: records stay small."""
+    case = parse("mistral/prefill-w+1/float32/b1")
+    (wider,) = (d.subject for d in DEFECTS if d.name == "defect.WindowPlusOne")
+    broken = run_check(wider, "values", case)
+    assert {"window 7", "window 9"} <= set(broken.neighbours)
+    assert all(len(held) == len(broken.errors) for held in broken.neighbours.values())
+    shown = errorplot.plot(broken.errors, 8, broken.neighbours)
+    assert [c.name for c in shown.curves if c.same] == ["window 9"]
+    assert "window 9 would be off by up to" in shown.label
+    assert run_check(TrimmedSubject, "values", case).neighbours == {}

@@ -160,6 +160,12 @@ def test_the_worst_of_two_records_counts_and_the_missing_are_named():
     assert (records[1].case, records[1].batch, records[1].reproduce) == (OTHER, 1, line)
 
 
+def test_records_are_in_the_order_of_collection_however_they_came():
+    items = [Collected(i, "ours", "values") for i in "abc"]
+    came = [record(item=i) for i in ("stray", "c", "a")]
+    assert [r.item for r in complete(came, items)] == ["a", "b", "c", "stray"]
+
+
 def test_a_session_that_died_leaves_what_was_in_flight(tmp_path):
     folder = Folder(tmp_path)
     folder.append(record(item="a"))

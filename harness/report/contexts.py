@@ -1,0 +1,181 @@
+"""Bytes of a cache against the context: one chart a scheme, one line a runtime.
+
+Every point is what `harness kv` says of that model and context.  Only geometry is made here; the
+template turns it into SVG, and lists the lines below it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.estimate import model_id, table
+from harness.estimate.geometry import Geometry
+from harness.estimate.profiles import PROFILES, Dense, Heuristic, Ideal, OwnRing, OwnStatic, Request
+from harness.estimate.profiles.base import slot_bytes
+from harness.models import PUBLISHED
+from harness.report.numbers import number
+
+WIDTH, HEIGHT = 640, 270
+LEFT, RIGHT, TOP, BOTTOM = 72, 8, 8, 38  # px around the plotted area
+
+#: One released model of each scheme that has windows or chunks.
+MODELS = ("gemma3-27b", "mistral-7b-v0.1", "llama4-scout")
+#: From 512 to 131,072 positions by half octaves: kinks are where windows and batches are full.
+CONTEXTS = tuple(sorted({n for k in range(9, 17) for n in (2**k, 3 * 2 ** (k - 1))} | {2**17}))
+
+_MIB, _GIB = 2**20, 2**30
+_NAMED = (Dense.name, Ideal.name, OwnRing.name, OwnStatic.name)  # the laws', and ours
+
+
+@dataclass(frozen=True)
+class Line:
+    """Runtimes that take the same bytes at every context.  nbytes: at the longest one.
+
+    look: class of the line: "dense", "ideal", "harness-ring", …; else "l0", "l1"…
+    """
+
+    names: tuple[str, ...]
+    look: str
+    path: str
+    nbytes: int
+
+    @property
+    def thin(self) -> bool:
+        """Drawn over the others, which would hide it."""
+        return self.look.startswith("l")
+
+    @property
+    def shown(self) -> str:
+        """The bytes in MiB."""
+        return f"{number(round(self.nbytes / _MIB, 1))} MiB"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One model.  rules: (y, text) of the bytes; ticks: (x, text) of the contexts.
+
+    arithmetic: the sum behind the line "ideal" at the longest context; command: what reproduces
+    every line there.
+    """
+
+    model: str
+    scheme: str
+    label: str
+    lines: tuple[Line, ...]
+    rules: tuple[tuple[float, str], ...]
+    ticks: tuple[tuple[float, str], ...]
+    arithmetic: str
+    command: str
+
+
+def charts(models: Sequence[str] = MODELS) -> list[Chart]:
+    """A chart for each model of the table that is named."""
+    return [_chart(model_id.read(model)) for model in models]
+
+
+def bytes_by_runtime(geometry: Geometry) -> dict[str, list[int | None]]:
+    """Bytes at each of `CONTEXTS`, None where a runtime holds no such cache, by its name.
+
+    The rule of thumb is no runtime; a runtime without any figure is left out.
+    """
+    found = {}
+    for profile in table.defaults(geometry):
+        if not isinstance(profile, Heuristic):
+            rows = [table.row(profile, geometry, Request(context)) for context in CONTEXTS]
+            found[profile.name] = [row.nbytes for row in rows]
+    return {name: sizes for name, sizes in found.items() if sizes[-1] is not None}
+
+
+def arithmetic(geometry: Geometry) -> tuple[str, int]:
+    """The least that answers need at the longest context, as a sum and as its bytes."""
+    request, terms = Request(CONTEXTS[-1]), dict[tuple[str, int, int], int]()
+    for layer in geometry.layers:
+        if layer.owns:
+            slots = min(request.context, layer.reach or request.context)
+            key = (layer.kind, slots, slot_bytes(layer, request))
+            terms[key] = terms.get(key, 0) + 1
+    text = " + ".join(
+        f"{n} {kind} × {slots:,} slots × {nbytes:,} bytes"
+        for (kind, slots, nbytes), n in terms.items()
+    )
+    return text, sum(n * slots * nbytes for (_, slots, nbytes), n in terms.items())
+
+
+def _chart(geometry: Geometry) -> Chart:
+    sizes = bytes_by_runtime(geometry)
+    scale = _Scale.over([n for held in sizes.values() for n in held if n])
+    lines = tuple(_lines(sizes, scale))
+    text, total = arithmetic(geometry)
+    scheme = PUBLISHED[geometry.name].scheme
+    said = "; ".join(f"{' and '.join(line.names)} {line.shown}" for line in lines)
+    return Chart(
+        model=geometry.name,
+        scheme=scheme,
+        label=(
+            f"Cache bytes of {geometry.name} against the context, both logarithmic. "
+            f"At {CONTEXTS[-1]:,} positions: {said}."
+        ),
+        lines=lines,
+        rules=tuple(scale.rules()),
+        ticks=tuple((scale.x(c), _positions(c)) for c in CONTEXTS if c.bit_count() == 1),
+        arithmetic=f"{Ideal.name} = {text} = {total:,} bytes",
+        command=f"harness kv {geometry.name} --context {CONTEXTS[-1]}",
+    )
+
+
+def _lines(sizes: dict[str, list[int | None]], scale: _Scale) -> Iterator[Line]:
+    """The most bytes first; what our schemes and the laws take keeps its look in every chart."""
+    alike: dict[tuple[int | None, ...], list[str]] = {}
+    for name, held in sizes.items():
+        alike.setdefault(tuple(held), []).append(name)
+    for sort, names in sorted(alike.items(), key=lambda item: -(item[0][-1] or 0)):
+        first = sorted(names, key=lambda name: name not in _NAMED)  # whose look the line has
+        yield Line(tuple(first), _look(first[0]), scale.path(sort), sort[-1] or 0)
+
+
+def _look(name: str) -> str:
+    """The same for a runtime in every chart."""
+    if name in _NAMED:
+        return name.replace(".", "-")
+    return f"l{[other for other in PROFILES if other not in _NAMED].index(name)}"
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From contexts and bytes to px.  low, top: powers of two of the bytes drawn."""
+
+    low: float
+    top: float
+
+    @classmethod
+    def over(cls, sizes: Sequence[int]) -> _Scale:
+        return cls(math.log2(min(sizes)) - 0.3, math.log2(max(sizes)) + 0.3)
+
+    def x(self, context: int) -> float:
+        first, last = math.log2(CONTEXTS[0]), math.log2(CONTEXTS[-1])
+        share = (math.log2(context) - first) / (last - first)
+        return round(LEFT + 12 + (WIDTH - LEFT - RIGHT - 24) * share, 1)
+
+    def y(self, nbytes: float) -> float:
+        share = (self.top - math.log2(nbytes)) / (self.top - self.low)
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * share, 1)
+
+    def path(self, held: Sequence[int | None]) -> str:
+        pairs = zip(CONTEXTS, held, strict=True)
+        points = (f"{self.x(c):.0f} {self.y(n):.0f}" for c, n in pairs if n)
+        return "M" + " ".join(points)
+
+    def rules(self) -> Iterator[tuple[float, str]]:
+        """Every second power of two, as people read bytes."""
+        for power in range(math.ceil(self.low / 2) * 2, math.floor(self.top) + 1, 2):
+            yield self.y(2.0**power), _size(2**power)
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes // _GIB} GiB" if nbytes >= _GIB else f"{nbytes // _MIB} MiB"
+
+
+def _positions(context: int) -> str:
+    return str(context) if context < 1024 else f"{context // 1024}K"
