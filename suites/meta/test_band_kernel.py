@@ -134,6 +134,17 @@ def test_inputs_of_any_strides(strides: str) -> None:
         assert torch.equal(got, expected)
 
 
+def test_a_second_derivative_is_refused_and_not_left_out() -> None:
+    """A penalty on a gradient that comes by attention and past it: half of it would be silent."""
+    q, k, v, _ = inputs(1, 2, 2, 12, 12)
+    for loss in (Tensor.sum, torch.Tensor.square):  # the gradient of the output fixed, and not
+        q.requires_grad_(True)
+        out = loss(banded(q, k, v, 4)).sum() + q.square().sum()
+        (grad,) = torch.autograd.grad(out, q, create_graph=True)
+        with pytest.raises(RuntimeError, match="first derivative only"):
+            torch.autograd.grad(grad.square().sum(), q)
+
+
 def relative(got: Tensor, exact: Tensor) -> float:
     """Relative error in norm."""
     return float((got.double() - exact).norm() / exact.norm())
