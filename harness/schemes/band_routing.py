@@ -182,6 +182,8 @@ class Router:
         """The first kernel that takes these tensors."""
         if q.dtype != k.dtype or q.dtype != v.dtype:
             return Decision(Reason.NO_KERNEL, "q, k and v of different dtypes"), None
+        if _is_recast(q):
+            return Decision(Reason.NO_KERNEL, f"autocast from {q.dtype}"), None
         refusals = []
         for kernel in self.kernels:
             why = kernel.refuses(q, k, v)
@@ -197,6 +199,14 @@ def _is_traced(*tensors: Tensor | None) -> bool:
         return True
     plain = (Tensor, nn.Parameter)
     return any(t is not None and (type(t) not in plain or t.is_meta) for t in tensors)
+
+
+def _is_recast(q: Tensor) -> bool:
+    """True where autocast has the original compute, and answer, in another dtype than that of q."""
+    kind = q.device.type
+    if q.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return False
+    return q.dtype != torch.get_autocast_dtype(kind)
 
 
 def _fits(mask: Tensor, q: Tensor) -> bool:

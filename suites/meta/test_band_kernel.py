@@ -109,6 +109,16 @@ def test_outputs_and_gradients_are_the_laws(
                 assert (tolerance.row_error(got, want) <= bound).all()
 
 
+def test_autocast_does_not_reach_into_the_engine_that_is_written_out() -> None:
+    q, k, v, grad = (x.float() for x in inputs(1, 2, 2, 40, 40))
+    mask, answers = torch.zeros(40, 40), []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found = Dense().forward(q, k, v, mask, 0.25)
+            answers.append((*found, *Dense().backward(grad, q, k, v, *found, mask, 0.25)))
+    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+
+
 def test_a_wrong_rectangle_is_seen() -> None:
     """The comparison above is not blind: a block that is shifted by one key breaks it."""
     q, k, v, grad = inputs(1, 2, 2, 40, 40)

@@ -109,6 +109,22 @@ def test_inference_mode_reads_the_mask_each_time() -> None:
         assert judge(router, Call(Reason.NOT_BAND, mask)) == ""
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_autocast_decides_the_dtype_of_the_answer(dtype: torch.dtype) -> None:
+    """It has the original compute in bfloat16, but for float64 and what is so already."""
+    recast = dtype == torch.float32
+    call = Call(Reason.NO_KERNEL if recast else Reason.ROUTED, band(), dtype=dtype)
+    router, (q, k, v) = Router(original()), call.inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        got, want = (
+            f(call.module(), q, k, v, call.mask, sliding_window=8)[0]
+            for f in (router, router.original)
+        )
+    assert got.dtype == want.dtype
+    assert router.decisions.by_reason() == {call.reason: 1}
+    assert ("autocast from torch.float32" in router.explain()) == recast
+
+
 def test_functional_transforms_are_passed_on() -> None:
     router = Router(original())
     call = Call(Reason.TRACED, band())
