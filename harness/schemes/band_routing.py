@@ -197,6 +197,9 @@ def _is_traced(*tensors: Tensor | None) -> bool:
     """True where values are not to be looked at: tracing, functional transforms, subclasses."""
     if torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active():
         return True
+    key = torch._C._TorchDispatchModeKey  # make_fx, which hands over plain tensors
+    if any(torch._C._get_dispatch_mode(k) is not None for k in (key.PROXY, key.FAKE)):
+        return True
     plain = (Tensor, nn.Parameter)
     return any(t is not None and (type(t) not in plain or t.is_meta) for t in tensors)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from harness.schemes import band_backends, band_mask
@@ -135,6 +136,20 @@ def test_functional_transforms_are_passed_on() -> None:
         return out.sum()
 
     torch.func.grad(total)(q)
+    assert router.decisions.by_reason() == {Reason.TRACED: 1}
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_a_traced_graph_is_passed_on(mode: str) -> None:
+    router, call = Router(original()), Call(Reason.TRACED, band())
+    q, k, v = call.inputs()
+
+    def attend(x: Tensor) -> Tensor:
+        return router(call.module(), x, k, v, call.mask, sliding_window=8)[0]
+
+    graph = make_fx(attend, tracing_mode=mode, _allow_non_fake_inputs=True)(q)
+    want, _ = router.original(call.module(), q, k, v, call.mask, sliding_window=8)
+    assert torch.equal(graph(q), want)
     assert router.decisions.by_reason() == {Reason.TRACED: 1}
 
 
