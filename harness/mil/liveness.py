@@ -109,8 +109,8 @@ def _written(ops: Sequence[Any]) -> Counter[str]:
     for op in ops:
         if not is_weight(op):
             out[op.op_type] += sum(map(declared_bytes, op.outputs))
-            branches = [_written(block.operations) for block in op.blocks]
-            out.update(max(branches, key=Counter.total, default=Counter()))
+            branches = sorted((_written(b.operations) for b in op.blocks), key=Counter.total)
+            out.update(*branches[-1:])
     return out
 
 
