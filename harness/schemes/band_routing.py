@@ -12,7 +12,7 @@ call goes to the original with its arguments untouched.  The decision is counted
 **No mask.**  The original then lets every earlier key be seen (or every key, where it is not
 causal): it ignores the window, and so a call without a mask is passed on.  A caller who leaves the
 window to the kernel, as flash attention's interface does, says so: ``install(unmasked=True)``
-routes it where causality is established.
+routes it where causality is established and its positions are those of one sequence.
 
 **Compiled graphs.**  Whether a mask is a band depends on data, which a traced graph may not ask:
 within `torch.compile`, `torch.export` and functional transforms calls are passed on, and so give
@@ -39,6 +39,9 @@ SWITCH = "HARNESS_BAND_ROUTING"
 
 #: transformers' interface of attention functions.
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+
+#: Where packed sequences begin, for flash attention, which then needs no mask.
+_PACKED = ("cu_seq_lens_q", "cu_seq_lens_k")
 
 _EXTRAS = ("position_bias", "softcap", "cache", "s_aux")
 
@@ -162,12 +165,23 @@ class Router:
         if mask is None:
             if not self.is_causal(module, options):
                 return Reason.BIDIRECTIONAL
-            return None if self.unmasked else Reason.NO_MASK
+            return self.of_positions(options) if self.unmasked else Reason.NO_MASK
         if window is None or not _fits(mask, q):
             return Reason.NOT_BAND
         if _is_captured(mask, window):
             return Reason.TRACED
         return None if self.is_band(mask, window) else Reason.NOT_BAND
+
+    def of_positions(self, options: dict[str, Any]) -> Reason | None:
+        """Why a call without a mask is not one sequence: where it is packed, only these say so."""
+        if any(options.get(name) is not None for name in _PACKED):
+            return Reason.NOT_BAND
+        positions = options.get("position_ids")
+        if positions is None:
+            return None
+        if positions.is_cuda and torch.cuda.is_current_stream_capturing():
+            return Reason.TRACED
+        return Reason.NOT_BAND if bool((positions.diff(dim=-1) != 1).any()) else None
 
     def is_causal(self, module: nn.Module, options: dict[str, Any]) -> bool:
         """Causality as the original finds it: the argument first, then the module."""
