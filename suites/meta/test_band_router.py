@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from harness.schemes.band_backends import KERNELS, Banded, FlashAttn, TorchFlash
 from harness.schemes.band_decisions import Decision, Decisions, Reason
 from harness.schemes.band_mask import forget, is_band, is_known, read_band
 from harness.schemes.band_routing import SWITCH, Router, install, routing, uninstall
-from harness.subjects.routed import original
+from harness.subjects.routed import LayerModule, original
 from harness.subjects.routed_calls import Call, additive, band, judge
 from harness.subjects.torch_fa2 import TorchFa2
 
@@ -151,6 +153,49 @@ def test_a_traced_graph_is_passed_on(mode: str) -> None:
     want, _ = router.original(call.module(), q, k, v, call.mask, sliding_window=8)
     assert torch.equal(graph(q), want)
     assert router.decisions.by_reason() == {Reason.TRACED: 1}
+
+
+def ones(*shape: int) -> Tensor:
+    return torch.ones(shape)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, Reason.ROUTED),
+        ({"v": ones(2, 2, 40, 8)}, Reason.SHAPES),
+        ({"q": ones(1, 4, 40, 16)}, Reason.SHAPES),
+        ({"q": ones(2, 2, 40, 16)}, Reason.SHAPES),
+        ({"q": ones(2, 6, 40, 16)}, Reason.SHAPES),
+        ({"k": ones(2, 2, 40, 16).double()}, Reason.NO_KERNEL),
+        ({"v": ones(2, 2, 40, 16).double()}, Reason.NO_KERNEL),
+        ({"mask": additive(band(), torch.float16)}, Reason.NOT_BAND),
+        ({"mask": band().expand(1, 3, 40, 40)}, Reason.NOT_BAND),
+        ({"mask": band().expand(3, 1, 40, 40)}, Reason.NOT_BAND),
+        ({"mask": band().to("meta")}, Reason.TRACED),
+        ({"q": ones(2, 4, 40, 16).as_subclass(type("Own", (Tensor,), {}))}, Reason.TRACED),
+        ({"sliding_window": 0}, Reason.FULL),
+        ({"sliding_window": True, "mask": band(1)}, Reason.FULL),
+        ({"softcap": 30.0}, Reason.EXTRA),
+        ({"s_aux": ones(4)}, Reason.EXTRA),
+        ({"cache": object()}, Reason.EXTRA),
+    ],
+    ids=lambda x: "-".join(x) if isinstance(x, dict) else x.name,
+)
+def test_what_a_call_must_be(change: dict[str, object], reason: Reason) -> None:
+    """One thing changed in a call that is routed."""
+    given: dict[str, Any] = {
+        "q": ones(2, 4, 40, 16),
+        "k": ones(2, 2, 40, 16),
+        "v": ones(2, 2, 40, 16),
+        "mask": band(),
+        "sliding_window": 8,
+        **change,
+    }
+    tensors = [given.pop(name) for name in ("q", "k", "v", "mask")]
+    decision, kernel = Router(original()).decide(LayerModule(2, 8), *tensors, given)
+    assert decision.reason is reason
+    assert (kernel is not None) == decision.routed
 
 
 def test_a_verdict_is_kept_with_the_mask_until_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
