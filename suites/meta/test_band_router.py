@@ -219,6 +219,19 @@ def test_a_verdict_is_kept_with_the_mask_until_it_changes(monkeypatch: pytest.Mo
     assert not is_known(mask, 8)
 
 
+def test_a_verdict_does_not_outlive_the_memory_that_was_read() -> None:
+    """Other memory, and the same memory read otherwise: neither counts as an edit."""
+    mask = band(expanded=False)
+    assert is_band(mask, 8)
+    mask.data = band(9, expanded=False)
+    assert not is_band(mask, 8)
+    assert is_band(mask, 9)
+    version = mask._version
+    mask.data = mask.data.transpose(-1, -2)
+    assert mask._version == version
+    assert not is_band(mask, 9)
+
+
 def test_an_expanded_mask_is_read_once_and_never_made() -> None:
     mask = band(batch=64)
     assert mask.stride(0) == 0
@@ -255,8 +268,9 @@ def test_every_single_entry_counts(window: int) -> None:
         assert not read_band(mask, window)
         mask[0, 0, row, column] ^= True
         kept = lows[0, 0, row, column].item()
-        lows[0, 0, row, column] = -1.0
-        assert not read_band(lows, window)
+        for wrong in (-1.0, torch.nan):
+            lows[0, 0, row, column] = wrong
+            assert not read_band(lows, window)
         lows[0, 0, row, column] = kept
     assert read_band(mask, window)
     assert read_band(lows, window)
