@@ -66,7 +66,8 @@ class Interpreter:
 
         inputs: by name, in the declared dtypes: nothing is cast.  states: from `make_states`,
         updated in place.  Raises InputError for inputs or states that are not the program's,
-        DeclaredError naming a value that is not as declared.
+        DeclaredError naming a value that is not as declared, MilError naming an op whose code
+        fails on its inputs.
         """
         states = states or {}
         given = {**inputs, **states}
@@ -107,12 +108,11 @@ class Interpreter:
     def _outputs(self, step: Step, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
         op = step.op
         if step.code is not None:
-            return step.code(
-                {
-                    name: [env[v] for v in var] if isinstance(var, list | tuple) else env[var]
-                    for name, var in step.inputs.items()
-                }
-            )
+            given = {
+                name: [env[v] for v in var] if isinstance(var, list | tuple) else env[var]
+                for name, var in step.inputs.items()
+            }
+            return _computed(step, given)
         if op.op_type == "cond":
             return self._block(op.blocks[0 if bool(env[op.pred]) else 1], env, symbols)
         if op.op_type == "coreml_update_state":
@@ -120,6 +120,18 @@ class Interpreter:
             return [env[op.state].copy()]
         assert op.op_type == "read_state", op.op_type
         return [env[op.input].copy()]
+
+
+def _computed(step: Step, given: dict[str, Value]) -> list[Value]:
+    """What an op's code answers.  Raises MilError naming the op where it cannot."""
+    assert step.code is not None
+    try:
+        return step.code(given)
+    except MilError:
+        raise
+    except Exception as error:  # whatever torch, NumPy and coremltools make of such inputs
+        why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise MilError(f"{step.op.op_type} {step.op.name!r} cannot be computed: {why}") from error
 
 
 def _update(op: Any, state: Array, value: Array) -> None:

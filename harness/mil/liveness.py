@@ -66,7 +66,8 @@ class Bound:
 class Peak:
     """What a block needs; all in bytes.
 
-    written: by op type, bytes that its ops write in one run.  weights: constants as stored;
+    written: by op type, bytes that its ops write in one run; of branches, in the one that writes
+    most.  weights: constants as stored;
     unpacked: what compressed ones are once they are unpacked.
     """
 
@@ -91,18 +92,26 @@ def peak(block: Any) -> Peak:
     ops = [op for op in block.operations if not is_weight(op)]
     levels = _levels(ops)
     deepest_last = sorted(ops, key=lambda op: levels[op])  # stable: program order within a level
-    written: Counter[str] = Counter()
-    for op in all_ops(ops):
-        written[op.op_type] += sum(map(declared_bytes, op.outputs))
     consts = [op for op in all_ops(block.operations) if is_weight(op)]
     return Peak(
         outputs_only=_bound(ops, block.outputs, with_workspace=False),
         fused=_bound(ops, block.outputs, with_workspace=True),
         breadth_first=_bound(deepest_last, block.outputs, with_workspace=True),
-        written=dict(written),
+        written=dict(_written(ops)),
         weights=sum(_constant_bytes(op) for op in consts if op.op_type == "const"),
         unpacked=sum(declared_bytes(op.outputs[0]) for op in consts if op.op_type != "const"),
     )
+
+
+def _written(ops: Sequence[Any]) -> Counter[str]:
+    """Bytes that ops write, by type."""
+    out: Counter[str] = Counter()
+    for op in ops:
+        if not is_weight(op):
+            out[op.op_type] += sum(map(declared_bytes, op.outputs))
+            branches = sorted((_written(b.operations) for b in op.blocks), key=Counter.total)
+            out.update(*branches[-1:])
+    return out
 
 
 def scores_bytes(op: Any) -> int:

@@ -146,6 +146,19 @@ def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     return functional.gelu(x, approximate=approximate)
 
 
+@kernel("cumsum")
+def cumsum(
+    x: Tensor, axis: object = 0, exclusive: object = False, reverse: object = False
+) -> Tensor:
+    """Sums up to each element, itself left out where exclusive, from the end where reverse."""
+    at = int(axis)  # type: ignore[call-overload]  # a tensor of rank 0
+    y = x.flip(at) if bool(reverse) else x
+    if bool(exclusive):
+        y = torch.cat((torch.zeros_like(y.narrow(at, 0, 1)), y.narrow(at, 0, y.shape[at] - 1)), at)
+    y = y.cumsum(at)
+    return y.flip(at) if bool(reverse) else y
+
+
 @kernel("softmax")
 def softmax(x: Tensor, axis: Tensor) -> Tensor:
     """exp(x) over its sum along an axis."""

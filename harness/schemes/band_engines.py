@@ -60,10 +60,11 @@ class Dense:
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
     ) -> tuple[Tensor, Tensor]:
         wide = accumulator(q.dtype)
-        scores = _scores(q.to(wide), k.to(wide), mask, scale)
-        logsumexp = scores.logsumexp(-1)
-        weights = torch.exp(scores - logsumexp[..., None])
-        return (weights @ v.to(wide)).to(q.dtype), logsumexp
+        with _as_written(q):
+            scores = _scores(q.to(wide), k.to(wide), mask, scale)
+            logsumexp = scores.logsumexp(-1)
+            weights = torch.exp(scores - logsumexp[..., None])
+            return (weights @ v.to(wide)).to(q.dtype), logsumexp
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
@@ -71,12 +72,18 @@ class Dense:
     ) -> Gradients:  # fmt: skip
         dtype, wide = q.dtype, accumulator(q.dtype)
         grad, q, k, v, out = (x.to(wide) for x in (grad, q, k, v, out))
-        weights = torch.exp(_scores(q, k, mask, scale) - logsumexp[..., None])
-        dv = weights.transpose(-1, -2) @ grad
-        d_weights = grad @ v.transpose(-1, -2)
-        d_scores = weights * (d_weights - (grad * out).sum(-1, keepdim=True)) * scale
-        dq, dk = d_scores @ k, d_scores.transpose(-1, -2) @ q
+        with _as_written(q):
+            weights = torch.exp(_scores(q, k, mask, scale) - logsumexp[..., None])
+            dv = weights.transpose(-1, -2) @ grad
+            d_weights = grad @ v.transpose(-1, -2)
+            d_scores = weights * (d_weights - (grad * out).sum(-1, keepdim=True)) * scale
+            dq, dk = d_scores @ k, d_scores.transpose(-1, -2) @ q
         return dq.to(dtype), dk.to(dtype), dv.to(dtype)
+
+
+def _as_written(x: Tensor) -> torch.autocast:
+    """Products in the dtype that they are written in, under autocast too."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor, scale: float) -> Tensor:

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from harness.schemes.band_blocks import BandMasks, Run, key_runs, query_runs
 from harness.schemes.band_engines import Engine, Gradients, accumulator, engine_for
@@ -106,9 +105,27 @@ class _Banded(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*band_backward(grad, *ctx.saved_tensors, *ctx.band), None, None, None)
+        found = _Gradients.apply(grad, *ctx.saved_tensors, *ctx.band)  # type: ignore[no-untyped-call]
+        return (*found, None, None, None)
+
+
+class _Gradients(torch.autograd.Function):
+    """`band_backward` as a node of its own, which has no derivative and says so.
+
+    `once_differentiable` does not do: `torch.autograd.grad` visits only what leads to its inputs,
+    and so leaves out the node with the error, and with it this share of a second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Gradients:
+        del ctx
+        return band_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        del ctx, grads
+        raise RuntimeError("banded attention has a first derivative only, no second")
 
 
 def band_forward(

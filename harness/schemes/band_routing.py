@@ -12,7 +12,7 @@ call goes to the original with its arguments untouched.  The decision is counted
 **No mask.**  The original then lets every earlier key be seen (or every key, where it is not
 causal): it ignores the window, and so a call without a mask is passed on.  A caller who leaves the
 window to the kernel, as flash attention's interface does, says so: ``install(unmasked=True)``
-routes it where causality is established.
+routes it where causality is established and its positions are those of one sequence.
 
 **Compiled graphs.**  Whether a mask is a band depends on data, which a traced graph may not ask:
 within `torch.compile`, `torch.export` and functional transforms calls are passed on, and so give
@@ -39,6 +39,9 @@ SWITCH = "HARNESS_BAND_ROUTING"
 
 #: transformers' interface of attention functions.
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+
+#: Where packed sequences begin, for flash attention, which then needs no mask.
+_PACKED = ("cu_seq_lens_q", "cu_seq_lens_k")
 
 _EXTRAS = ("position_bias", "softcap", "cache", "s_aux")
 
@@ -162,12 +165,23 @@ class Router:
         if mask is None:
             if not self.is_causal(module, options):
                 return Reason.BIDIRECTIONAL
-            return None if self.unmasked else Reason.NO_MASK
+            return self.of_positions(options) if self.unmasked else Reason.NO_MASK
         if window is None or not _fits(mask, q):
             return Reason.NOT_BAND
         if _is_captured(mask, window):
             return Reason.TRACED
         return None if self.is_band(mask, window) else Reason.NOT_BAND
+
+    def of_positions(self, options: dict[str, Any]) -> Reason | None:
+        """Why a call without a mask is not one sequence: where it is packed, only these say so."""
+        if any(options.get(name) is not None for name in _PACKED):
+            return Reason.NOT_BAND
+        positions = options.get("position_ids")
+        if positions is None:
+            return None
+        if positions.is_cuda and torch.cuda.is_current_stream_capturing():
+            return Reason.TRACED
+        return Reason.NOT_BAND if bool((positions.diff(dim=-1) != 1).any()) else None
 
     def is_causal(self, module: nn.Module, options: dict[str, Any]) -> bool:
         """Causality as the original finds it: the argument first, then the module."""
@@ -182,6 +196,8 @@ class Router:
         """The first kernel that takes these tensors."""
         if q.dtype != k.dtype or q.dtype != v.dtype:
             return Decision(Reason.NO_KERNEL, "q, k and v of different dtypes"), None
+        if _is_recast(q):
+            return Decision(Reason.NO_KERNEL, f"autocast from {q.dtype}"), None
         refusals = []
         for kernel in self.kernels:
             why = kernel.refuses(q, k, v)
@@ -195,8 +211,19 @@ def _is_traced(*tensors: Tensor | None) -> bool:
     """True where values are not to be looked at: tracing, functional transforms, subclasses."""
     if torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active():
         return True
+    key = torch._C._TorchDispatchModeKey  # make_fx, which hands over plain tensors
+    if any(torch._C._get_dispatch_mode(k) is not None for k in (key.PROXY, key.FAKE)):
+        return True
     plain = (Tensor, nn.Parameter)
     return any(t is not None and (type(t) not in plain or t.is_meta) for t in tensors)
+
+
+def _is_recast(q: Tensor) -> bool:
+    """True where autocast has the original compute, and answer, in another dtype than that of q."""
+    kind = q.device.type
+    if q.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return False
+    return q.dtype != torch.get_autocast_dtype(kind)
 
 
 def _fits(mask: Tensor, q: Tensor) -> bool:

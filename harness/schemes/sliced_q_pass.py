@@ -16,8 +16,9 @@ converter's backend passes that follow drop what became unused and merge equal c
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import coremltools as ct
@@ -92,19 +93,22 @@ class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no 
         for name, function in prog.functions.items():
             ranges = _ranges(function)
             for place, pieces in list(self._attention(function, name)):
-                decision = self._treat(pieces, place, ranges)
+                decision = self._treat(pieces(), place, ranges)
                 self.log.append(decision)
                 _logger.info("%s", decision)
 
-    def _attention(self, block: Any, place: str) -> Iterator[tuple[str, Pieces]]:
-        """Every attention of a block and of the blocks within, with where it stands."""
+    def _attention(self, block: Any, place: str) -> Iterator[tuple[str, Callable[[], Pieces]]]:
+        """Every attention of a block and of the blocks within, with where it stands.
+
+        Each is looked at when its turn comes: by then it may read what another was sliced into.
+        """
         for op in block.operations:
             if str(self) in op.scopes.get(ScopeSource.COREMLTOOLS_GRAPH_PASS, ()):
                 continue  # a piece of what an earlier run has cut
             if op.op_type == "scaled_dot_product_attention":
-                yield place, self.slicer(op, self.seq_length_divider)
+                yield place, partial(self.slicer, op, self.seq_length_divider)
             elif op.op_type == "softmax" and (way := way_of(op)) is not None:
-                yield place, WrittenOut(way, self.seq_length_divider)
+                yield place, partial(WrittenOut, way, self.seq_length_divider)
             for inner in op.blocks:
                 yield from self._attention(inner, f"{place}/{inner.name}")
 

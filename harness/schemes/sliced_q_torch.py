@@ -42,8 +42,8 @@ def sliced_attention(
     1280 in a program whose length is dynamic.  divider: number of pieces.
 
     A row whose mask hides every key is NaN: it has no right answer, and zeros would hide that.
-    Raises ValueError naming the argument for shapes that do not fit, a divider below 1, or a
-    min_seq_length below 0.
+    Raises ValueError naming the argument for shapes that do not fit, no keys at all, a mask of
+    another type, a divider below 1, or a min_seq_length below 0.
     """
     _check(q, k, v, mask, min_seq_length, divider)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
@@ -120,7 +120,8 @@ def _check(
 ) -> None:
     if isinstance(divider, bool) or not isinstance(divider, int) or divider < 1:
         raise ValueError(f"divider must be an integer >= 1, got {divider!r}")
-    if isinstance(min_length, bool) or (min_length is not None and min_length < 0):
+    whole = isinstance(min_length, int) and not isinstance(min_length, bool)
+    if min_length is not None and (not whole or min_length < 0):
         raise ValueError(f"min_seq_length must be an integer >= 0 or None, got {min_length!r}")
     if q.dim() < 2 or not q.dim() == k.dim() == v.dim():
         raise ValueError(
@@ -129,6 +130,8 @@ def _check(
     if k.shape[:-1] != v.shape[:-1] or q.shape[-1] != k.shape[-1]:
         shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)
         raise ValueError(f"q, k, v do not fit each other: {shapes}")
+    if k.shape[-2] == 0:
+        raise ValueError(f"k must have one key at least, got {tuple(k.shape)}")
     same = q.shape[:-2] == k.shape[:-2]
     grouped = q.dim() > 3 and q.shape[:-3] == k.shape[:-3] and q.shape[-3] % k.shape[-3] == 0
     if not (same or grouped):
@@ -136,6 +139,8 @@ def _check(
             f"k {tuple(k.shape)} must have the leading dimensions of q {tuple(q.shape)}, "
             "or fewer heads that divide its heads"
         )
+    if mask is not None and not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise ValueError(f"mask must be bool or a float, got {mask.dtype}")
     scores = (*q.shape[:-1], k.shape[-2])
     if mask is not None and (
         mask.dim() > len(scores)

@@ -50,8 +50,14 @@ class WrittenOut(Pieces):
             return f"its softmax is over axis {softmax.axis.val}, not over the keys"
         if self.query.val is not None and self.key.val is not None:
             return "query and key are constants: their scores would be stored as weights"
+        return self._astray(rank)
+
+    def _astray(self, rank: int) -> str:
+        """Why an op on the way from the product to the values cannot be taken from its place."""
         for op in self.ops[:-1]:
             out = op.outputs[0]
+            if op.enclosing_block is not self.ops[-1].enclosing_block:
+                return "it stands partly in a branch"
             if len(out.child_ops) != 1 or out.consuming_blocks:
                 return f"{out.name}, on the way from scores to weights, is used elsewhere too"
             if len(out.shape) != rank:

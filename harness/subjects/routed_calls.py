@@ -241,6 +241,11 @@ def _unmasked_on_request() -> Iterator[Call]:
     yield Call(Reason.BIDIRECTIONAL, causal=False)
     yield Call(Reason.BIDIRECTIONAL, options={"is_causal": False})
     yield Call(Reason.ROUTED, causal=False, options={"is_causal": True})
+    yield Call(Reason.ROUTED, options={"position_ids": torch.arange(3, 3 + LENGTH)[None]})
+    packed = torch.arange(LENGTH) % 19
+    yield Call(Reason.NOT_BAND, options={"position_ids": packed[None]})
+    starts = torch.tensor([0, 19, LENGTH], dtype=torch.int32)
+    yield Call(Reason.NOT_BAND, options={"cu_seq_lens_q": starts, "cu_seq_lens_k": starts})
 
 
 #: Scenarios of a router as it is installed, and of one that is asked to route without masks.

@@ -124,6 +124,14 @@ VALUES = [
     Op("cast", {"x": ints(4)}, lambda x: x.astype(bool), {"dtype": "bool"}),
     Op("cast", {"x": bools(4)}, lambda x: x.astype(np.float32), {"dtype": "fp32"}),
     Op("cumsum", {"x": ints(3, 5)}, lambda x: x.cumsum(1), {"axis": 1}),
+    Op("cumsum", {"x": X}, lambda x: x.cumsum(-1) - x, {"axis": -1, "exclusive": True}, terms=5),
+    Op(
+        "cumsum",
+        {"x": X},
+        lambda x: x[::-1].cumsum(0)[::-1] - x,
+        {"axis": 0, "exclusive": True, "reverse": True},
+        terms=3,
+    ),
     Op("argsort", {"x": X}, lambda x: x.argsort(-1), {"axis": -1, "ascending": True}),
     Op("non_zero", {"x": bools(3, 5)}, np.argwhere),
     Op(

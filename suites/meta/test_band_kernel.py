@@ -109,6 +109,40 @@ def test_outputs_and_gradients_are_the_laws(
                 assert (tolerance.row_error(got, want) <= bound).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_the_engine_that_is_written_out_rounds_half_precision_once(dtype: torch.dtype) -> None:
+    half = [x.to(dtype) for x in inputs(1, 2, 2, 40, 40)]
+    mask, answers = torch.zeros(40, 40), []
+    for q, k, v, grad in (half, [x.float() for x in half]):
+        out, logsumexp = Dense().forward(q, k, v, mask, 0.25)
+        assert logsumexp.dtype == torch.float32
+        found = Dense().backward(grad, q, k, v, out.to(dtype), logsumexp, mask, 0.25)
+        answers.append([x.to(dtype) for x in (out, *found)])
+    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+
+
+def test_gradients_of_queries_are_summed_over_blocks_in_full_precision() -> None:
+    """Many narrow blocks: sums in half precision would be rounded at each."""
+    x = [t.to(torch.bfloat16) for t in inputs(1, 2, 2, 256, 256)]
+    q, k, v, grad = x
+    exact = truth(q, k, v, grad, 128)[1][0]
+    few, many = (gradients(q, k, v, grad, 128, Sizes(96, size))[1][0] for size in (128, 4))
+    # Each block rounds its share, which is one more rounding of the whole; errors of roundings add
+    # up in squares.  A running sum would round all that came before, block after block.
+    rounding = relative(exact.to(torch.bfloat16), exact)
+    assert relative(many, exact) <= math.hypot(relative(few, exact), rounding)
+
+
+def test_autocast_does_not_reach_into_the_engine_that_is_written_out() -> None:
+    q, k, v, grad = (x.float() for x in inputs(1, 2, 2, 40, 40))
+    mask, answers = torch.zeros(40, 40), []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found = Dense().forward(q, k, v, mask, 0.25)
+            answers.append((*found, *Dense().backward(grad, q, k, v, *found, mask, 0.25)))
+    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+
+
 def test_a_wrong_rectangle_is_seen() -> None:
     """The comparison above is not blind: a block that is shifted by one key breaks it."""
     q, k, v, grad = inputs(1, 2, 2, 40, 40)
@@ -132,6 +166,17 @@ def test_inputs_of_any_strides(strides: str) -> None:
     assert torch.equal(out, want)
     for got, expected in zip(torch.autograd.grad(out, leaves, ones), want_grads, strict=True):
         assert torch.equal(got, expected)
+
+
+def test_a_second_derivative_is_refused_and_not_left_out() -> None:
+    """A penalty on a gradient that comes by attention and past it: half of it would be silent."""
+    q, k, v, _ = inputs(1, 2, 2, 12, 12)
+    for loss in (Tensor.sum, torch.Tensor.square):  # the gradient of the output fixed, and not
+        q.requires_grad_(True)
+        out = loss(banded(q, k, v, 4)).sum() + q.square().sum()
+        (grad,) = torch.autograd.grad(out, q, create_graph=True)
+        with pytest.raises(RuntimeError, match="first derivative only"):
+            torch.autograd.grad(grad.square().sum(), q)
 
 
 def relative(got: Tensor, exact: Tensor) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from harness.schemes import band_backends, band_mask
@@ -12,7 +15,7 @@ from harness.schemes.band_backends import KERNELS, Banded, FlashAttn, TorchFlash
 from harness.schemes.band_decisions import Decision, Decisions, Reason
 from harness.schemes.band_mask import forget, is_band, is_known, read_band
 from harness.schemes.band_routing import SWITCH, Router, install, routing, uninstall
-from harness.subjects.routed import original
+from harness.subjects.routed import LayerModule, original
 from harness.subjects.routed_calls import Call, additive, band, judge
 from harness.subjects.torch_fa2 import TorchFa2
 
@@ -109,6 +112,22 @@ def test_inference_mode_reads_the_mask_each_time() -> None:
         assert judge(router, Call(Reason.NOT_BAND, mask)) == ""
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_autocast_decides_the_dtype_of_the_answer(dtype: torch.dtype) -> None:
+    """It has the original compute in bfloat16, but for float64 and what is so already."""
+    recast = dtype == torch.float32
+    call = Call(Reason.NO_KERNEL if recast else Reason.ROUTED, band(), dtype=dtype)
+    router, (q, k, v) = Router(original()), call.inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        got, want = (
+            f(call.module(), q, k, v, call.mask, sliding_window=8)[0]
+            for f in (router, router.original)
+        )
+    assert got.dtype == want.dtype
+    assert router.decisions.by_reason() == {call.reason: 1}
+    assert ("autocast from torch.float32" in router.explain()) == recast
+
+
 def test_functional_transforms_are_passed_on() -> None:
     router = Router(original())
     call = Call(Reason.TRACED, band())
@@ -120,6 +139,63 @@ def test_functional_transforms_are_passed_on() -> None:
 
     torch.func.grad(total)(q)
     assert router.decisions.by_reason() == {Reason.TRACED: 1}
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_a_traced_graph_is_passed_on(mode: str) -> None:
+    router, call = Router(original()), Call(Reason.TRACED, band())
+    q, k, v = call.inputs()
+
+    def attend(x: Tensor) -> Tensor:
+        return router(call.module(), x, k, v, call.mask, sliding_window=8)[0]
+
+    graph = make_fx(attend, tracing_mode=mode, _allow_non_fake_inputs=True)(q)
+    want, _ = router.original(call.module(), q, k, v, call.mask, sliding_window=8)
+    assert torch.equal(graph(q), want)
+    assert router.decisions.by_reason() == {Reason.TRACED: 1}
+
+
+def ones(*shape: int) -> Tensor:
+    return torch.ones(shape)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, Reason.ROUTED),
+        ({"v": ones(2, 2, 40, 8)}, Reason.SHAPES),
+        ({"q": ones(1, 4, 40, 16)}, Reason.SHAPES),
+        ({"q": ones(2, 2, 40, 16)}, Reason.SHAPES),
+        ({"q": ones(2, 6, 40, 16)}, Reason.SHAPES),
+        ({"k": ones(2, 2, 40, 16).double()}, Reason.NO_KERNEL),
+        ({"v": ones(2, 2, 40, 16).double()}, Reason.NO_KERNEL),
+        ({"mask": additive(band(), torch.float16)}, Reason.NOT_BAND),
+        ({"mask": band().expand(1, 3, 40, 40)}, Reason.NOT_BAND),
+        ({"mask": band().expand(3, 1, 40, 40)}, Reason.NOT_BAND),
+        ({"mask": band().to("meta")}, Reason.TRACED),
+        ({"q": ones(2, 4, 40, 16).as_subclass(type("Own", (Tensor,), {}))}, Reason.TRACED),
+        ({"sliding_window": 0}, Reason.FULL),
+        ({"sliding_window": True, "mask": band(1)}, Reason.FULL),
+        ({"softcap": 30.0}, Reason.EXTRA),
+        ({"s_aux": ones(4)}, Reason.EXTRA),
+        ({"cache": object()}, Reason.EXTRA),
+    ],
+    ids=lambda x: "-".join(x) if isinstance(x, dict) else x.name,
+)
+def test_what_a_call_must_be(change: dict[str, object], reason: Reason) -> None:
+    """One thing changed in a call that is routed."""
+    given: dict[str, Any] = {
+        "q": ones(2, 4, 40, 16),
+        "k": ones(2, 2, 40, 16),
+        "v": ones(2, 2, 40, 16),
+        "mask": band(),
+        "sliding_window": 8,
+        **change,
+    }
+    tensors = [given.pop(name) for name in ("q", "k", "v", "mask")]
+    decision, kernel = Router(original()).decide(LayerModule(2, 8), *tensors, given)
+    assert decision.reason is reason
+    assert (kernel is not None) == decision.routed
 
 
 def test_a_verdict_is_kept_with_the_mask_until_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +217,19 @@ def test_a_verdict_is_kept_with_the_mask_until_it_changes(monkeypatch: pytest.Mo
     assert len(readings) == 4
     forget(mask)
     assert not is_known(mask, 8)
+
+
+def test_a_verdict_does_not_outlive_the_memory_that_was_read() -> None:
+    """Other memory, and the same memory read otherwise: neither counts as an edit."""
+    mask = band(expanded=False)
+    assert is_band(mask, 8)
+    mask.data = band(9, expanded=False)
+    assert not is_band(mask, 8)
+    assert is_band(mask, 9)
+    version = mask._version
+    mask.data = mask.data.transpose(-1, -2)
+    assert mask._version == version
+    assert not is_band(mask, 9)
 
 
 def test_an_expanded_mask_is_read_once_and_never_made() -> None:
@@ -179,8 +268,9 @@ def test_every_single_entry_counts(window: int) -> None:
         assert not read_band(mask, window)
         mask[0, 0, row, column] ^= True
         kept = lows[0, 0, row, column].item()
-        lows[0, 0, row, column] = -1.0
-        assert not read_band(lows, window)
+        for wrong in (-1.0, torch.nan):
+            lows[0, 0, row, column] = wrong
+            assert not read_band(lows, window)
         lows[0, 0, row, column] = kept
     assert read_band(mask, window)
     assert read_band(lows, window)

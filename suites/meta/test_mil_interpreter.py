@@ -214,6 +214,15 @@ def test_an_unknown_op_is_named() -> None:
         run(program, {"x": np.zeros((1, 2, 4, 4), np.float32)})
 
 
+def test_an_op_whose_code_fails_is_named() -> None:
+    @mb.program(input_specs=[mb.TensorSpec((2, 3), types.int32)], opset_version=IOS18)
+    def program(x: Any) -> Any:
+        return mb.floor_div(x=x, y=mb.sub(x=x, y=x), name="by_zero")
+
+    with pytest.raises(MilError, match=r"floor_div 'by_zero' cannot be computed: RuntimeError"):
+        run(program, {"x": np.ones((2, 3), np.int32)})
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

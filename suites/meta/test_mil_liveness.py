@@ -104,11 +104,15 @@ def test_a_branch_costs_its_dearer_side() -> None:
         return mb.cond(
             pred=pred,
             _true_fn=lambda: mb.exp(x=x),
-            _false_fn=lambda: mb.tanh(x=mb.tanh(x=mb.tanh(x=x))),
+            _false_fn=lambda: mb.tanh(x=mb.tanh(x=mb.tanh(x=mb.add(x=x, y=[1.0] * 256)))),
         )
 
     # Inside: two links of the chain; outside: the branch's result and the condition, a byte.
-    assert bounds(program).outputs_only.nbytes == 2 * 1024 + 1024 + 1
+    found = bounds(program)
+    assert found.outputs_only.nbytes == 2 * 1024 + 1024 + 1
+    # One branch is written in a run, and no constants.
+    branch = {"add": 1024, "tanh": 3 * 1024}
+    assert found.written == branch | {"reduce_sum": 4, "greater": 1, "cond": 1024}
 
 
 def test_the_fused_op_is_free_unless_its_scores_are_counted() -> None:

@@ -8,10 +8,15 @@ import coremltools as ct
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil import mil
+from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
+from harness import tolerance
+from harness.mil import interpreter
 from harness.schemes.sliced_q_log import Log
 from harness.schemes.sliced_q_pass import DIVIDER, MIN_STATIC, NAME, SlicedQ, pipeline
+from harness.schemes.sliced_q_slicer import mb
 from harness.subjects.sliced_q_judge import inputs_for, problem
 from harness.subjects.sliced_q_programs import (
     ATTENTION,
@@ -134,6 +139,37 @@ def test_attention_in_a_branch_is_sliced_where_it_stands() -> None:
     assert decision.place.startswith("main/")
     assert decision.place.endswith("_true")
     assert not problem(form(130, inside=True), program)
+
+
+@pytest.mark.parametrize("reads", ["query", "key"])
+@pytest.mark.parametrize("known", [True, False], ids=["static", "dynamic"])
+def test_attention_on_the_output_of_another_reads_what_that_was_sliced_into(
+    reads: str, *, known: bool
+) -> None:
+    shape = (1, 2, 20 if known else mil.get_new_symbol(), 8)
+
+    def program() -> Any:
+        placeholders = {n: mb.placeholder(shape=shape, dtype=types.fp32) for n in "qkv"}
+        with mil.Function(placeholders, opset_version=ct.target.iOS18) as main:
+            x = dict(zip(("query", "key", "value"), main.inputs.values(), strict=True))
+            first = mb.scaled_dot_product_attention(**x)
+            second = mb.scaled_dot_product_attention(**(x | {reads: first}))
+            main.set_outputs([mb.identity(x=second, name="out")])
+        out = mil.Program()
+        out.add_function("main", main)
+        return out
+
+    plain, both = program(), program()
+    kind = own(1, 4)
+    kind(both)
+    both.validate()
+    assert [d.fired for d in kind.log] == [True, True]
+    generator = np.random.default_rng(0)
+    given = {n: generator.standard_normal((1, 2, 20, 8), np.float32) for n in "qkv"}
+    want = torch.from_numpy(interpreter.run(plain, given)["out"])
+    got = torch.from_numpy(interpreter.run(both, given)["out"])
+    bound = tolerance.row_bound(want, want.double(), torch.full((20,), 20), 8, 2)
+    assert bool((tolerance.row_error(got, want) <= bound).all())
 
 
 def test_a_second_run_leaves_the_pieces_alone() -> None:

@@ -189,6 +189,28 @@ def test_what_cannot_be_sliced_by_rows_is_left_alone_and_said(case: str) -> None
     assert op_types(program.functions["main"]) == before
 
 
+@pytest.mark.parametrize("outside", ["product", "weights"])
+def test_attention_that_stands_partly_in_a_branch_is_left_alone_and_said(outside: str) -> None:
+    placeholders = {n: mb.placeholder(shape=SHAPES[n], dtype=types.fp32) for n in SHAPES}
+    with mil.Function(placeholders, opset_version=ct.target.iOS18) as main:
+        x = main.inputs
+        product = mb.matmul(x=x["q"], y=x["k"], transpose_y=True)
+        made = mb.softmax(x=product, axis=-1) if outside == "weights" else product
+        go = mb.greater(x=mb.reduce_sum(x=x["rel"], keep_dims=False), y=np.float32(0))
+
+        def attention() -> Any:
+            weights = made if outside == "weights" else mb.softmax(x=made, axis=-1)
+            return mb.matmul(x=weights, y=x["v"])
+
+        main.set_outputs([mb.cond(pred=go, _true_fn=attention, _false_fn=lambda: x["q"])])
+    program = mil.Program()
+    program.add_function("main", main)
+    before = op_types(program.functions["main"])
+    (decision,) = slice_it(program)
+    assert (decision.fired, decision.reason) == (False, "it stands partly in a branch")
+    assert op_types(program.functions["main"]) == before
+
+
 def test_a_softmax_that_is_no_attention_is_not_even_named() -> None:
     def finish(weights: Any, v: Any) -> Any:
         del v
