@@ -185,6 +185,15 @@ def test_a_runtime_mask_is_not_ignored_with_constant_keys() -> None:
             {"data": normal(5, 2), "indices": -AT[:, None], "updates": normal(3, 2)},
             {},
         ),
+        (
+            "scatter_along_axis",
+            {
+                "data": normal(5, 2),
+                "indices": AT[:, None].repeat(2, 1) + 1,
+                "updates": normal(3, 2),
+            },
+            {"axis": 0},
+        ),
         ("gather_nd", {"x": normal(5, 2), "indices": AT[:, None] + 1}, {}),
         ("gather", {"x": normal(5, 2), "indices": AT + 1}, {"axis": 0}),
         ("gather", {"x": normal(5, 2), "indices": AT - 1}, {"axis": 0}),

@@ -221,6 +221,53 @@ def test_a_mask_wider_than_the_scores_is_left_to_the_op() -> None:
     )
 
 
+def test_a_dynamic_length_below_the_divider_is_left_whole() -> None:
+    """A piece of no rows is nothing that Core ML takes."""
+    what = form(5, dynamic=frozenset({"length"}))
+    decision, program = decide(what, own(1, DIVIDER))
+    assert f"from {DIVIDER} rows on" in decision.reason
+    x = inputs_for(what, 0)
+    assert torch.equal(*(run(p, what, x.q, x.k, x.v, None) for p in (program, fused(what))))
+
+
+@pytest.mark.parametrize("fused_op", [True, False], ids=["fused", "written out"])
+def test_scores_of_constants_are_not_stored_as_weights(*, fused_op: bool) -> None:
+    shape, given = (1, 2, 70, 8), np.ones((1, 2, 70, 8), np.float32)
+    value = mb.placeholder(shape=shape, dtype=types.fp32)
+    bias = mb.placeholder(shape=(70, 70), dtype=types.fp32)
+    with mil.Function({"v": value, "bias": bias}, opset_version=ct.target.iOS18) as main:
+        v, mask = main.inputs["v"], main.inputs["bias"]
+        q, k = (mb.const(val=given * n) for n in (1, 2))
+        if fused_op:
+            out = mb.scaled_dot_product_attention(query=q, key=k, value=v, attn_mask=mask)
+        else:
+            scores = mb.add(x=mb.matmul(x=q, y=k, transpose_y=True), y=mask)
+            out = mb.matmul(x=mb.softmax(x=scores, axis=-1), y=v)
+        main.set_outputs([mb.identity(x=out, name="out")])
+    program = mil.Program()
+    program.add_function("main", main)
+    kind, before = SlicedQ(), op_types(main)
+    kind(program)
+    assert kind.log.fired == []
+    assert ["constants" in d.reason for d in kind.log] == [True] * fused_op
+    assert op_types(main) == before
+
+
+def test_a_width_that_is_not_known_is_left_to_the_op() -> None:
+    shape = (1, 2, 70, mil.get_new_symbol())
+    placeholders = {n: mb.placeholder(shape=shape, dtype=types.fp32) for n in "qkv"}
+    with mil.Function(placeholders, opset_version=ct.target.iOS18) as main:
+        x = dict(zip(("query", "key", "value"), main.inputs.values(), strict=True))
+        main.set_outputs([mb.scaled_dot_product_attention(**x)])
+    program = mil.Program()
+    program.add_function("main", main)
+    kind = SlicedQ()
+    kind(program)
+    (decision,) = kind.log
+    assert not decision.fired
+    assert "width is known at run time only" in decision.reason
+
+
 def test_leading_ones_that_the_query_has_not_are_no_obstacle() -> None:
     what = Form((2, 70, 8), (2, 9, 8), (2, 9, 8), mask=(1, 1, 70, 9))
     x = inputs_for(what, 0)

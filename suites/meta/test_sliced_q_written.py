@@ -189,6 +189,19 @@ def test_what_cannot_be_sliced_by_rows_is_left_alone_and_said(case: str) -> None
     assert op_types(program.functions["main"]) == before
 
 
+def test_a_softmax_over_the_queries_is_left_alone_and_said() -> None:
+    placeholders = {n: mb.placeholder(shape=SHAPES[n], dtype=types.fp32) for n in "qkv"}
+    with mil.Function(placeholders, opset_version=ct.target.iOS18) as main:
+        x = main.inputs
+        scores = mb.matmul(x=x["q"], y=x["k"], transpose_y=True)
+        main.set_outputs([mb.matmul(x=mb.softmax(x=scores, axis=-2), y=x["v"], name="out")])
+    program = mil.Program()
+    program.add_function("main", main)
+    (decision,) = slice_it(program)
+    assert not decision.fired
+    assert "over axis -2, not over the keys" in decision.reason
+
+
 @pytest.mark.parametrize("outside", ["product", "weights"])
 def test_attention_that_stands_partly_in_a_branch_is_left_alone_and_said(outside: str) -> None:
     placeholders = {n: mb.placeholder(shape=SHAPES[n], dtype=types.fp32) for n in SHAPES}
