@@ -52,16 +52,12 @@ class FlashAttn:
     name = "flash_attn"
 
     def refuses(self, q: Tensor, k: Tensor, v: Tensor) -> str:
-        if not _has_flash_attn():
-            return "flash-attn is not installed"
-        return _not_for_flash(q, k, v)
+        return _flash_attn()[1] or _not_for_flash(q, k, v)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
-        package: Any = importlib.import_module("flash_attn")
+        attend, _ = _flash_attn()
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        out: Tensor = package.flash_attn_func(
-            q, k, v, softmax_scale=scale, causal=True, window_size=sides(window)
-        )
+        out: Tensor = attend(q, k, v, softmax_scale=scale, causal=True, window_size=sides(window))
         return out.transpose(1, 2)
 
 
@@ -103,8 +99,14 @@ KERNELS: tuple[WindowKernel, ...] = (FlashAttn(), TorchFlash(), Banded())
 
 
 @cache
-def _has_flash_attn() -> bool:
-    return importlib.util.find_spec("flash_attn") is not None
+def _flash_attn() -> tuple[Any, str]:
+    """The package's function, or why there is none: a wheel built for another torch is there, too."""
+    if importlib.util.find_spec("flash_attn") is None:
+        return None, "flash-attn is not installed"
+    try:
+        return importlib.import_module("flash_attn").flash_attn_func, ""
+    except (ImportError, OSError, AttributeError) as error:
+        return None, f"flash-attn does not load: {str(error).partition(chr(10))[0]}"
 
 
 def _not_for_flash(q: Tensor, k: Tensor, v: Tensor) -> str:

@@ -18,6 +18,9 @@ routes it where causality is established and its positions are those of one sequ
 within `torch.compile`, `torch.export` and functional transforms calls are passed on, and so give
 what they give without a router.
 
+**Autocast.**  There rotary embeddings leave queries and keys in float32 beside half-precision
+values, and the original answers in half precision: such calls are passed on.
+
 **Switch.**  HARNESS_BAND_ROUTING=0 passes everything on; it is read at each call.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +93,28 @@ def test_each_reason_reads_differently() -> None:
     for reason in Reason:
         decisions.add(Decision(reason))
     assert all(str(reason) in decisions.explain() for reason in Reason)
+
+
+@pytest.mark.parametrize(
+    ("package", "why"),
+    [
+        ("raise ImportError('undefined symbol: _ZN3c10')", "does not load: undefined symbol"),
+        ("", "does not load: module 'flash_attn' has no attribute 'flash_attn_func'"),
+        ("def flash_attn_func(): ...", "CUDA"),
+    ],
+)
+def test_a_flash_attn_that_does_not_load_refuses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, why: str
+) -> None:
+    (tmp_path / "flash_attn.py").write_text(package)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    band_backends._flash_attn.cache_clear()
+    try:
+        q = torch.zeros(1, 1, 4, 8, dtype=torch.bfloat16)
+        assert why in FlashAttn().refuses(q, q, q)
+    finally:
+        band_backends._flash_attn.cache_clear()
+        sys.modules.pop("flash_attn", None)
 
 
 def test_without_a_kernel_the_refusals_are_told() -> None:
