@@ -100,9 +100,9 @@ KERNELS: tuple[WindowKernel, ...] = (FlashAttn(), TorchFlash(), Banded())
 
 @cache
 def _flash_attn() -> tuple[Any, str]:
-    """The package's function, or why there is none: a wheel built for another torch is there, too."""
-    if importlib.util.find_spec("flash_attn") is None:
     """The function, or why there is none: a wheel for another torch is there, and does not load."""
+    if importlib.util.find_spec("flash_attn") is None:
+        return None, "flash-attn is not installed"
     try:
         return importlib.import_module("flash_attn").flash_attn_func, ""
     except (ImportError, OSError, AttributeError) as error:
