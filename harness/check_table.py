@@ -20,7 +20,8 @@ _WORDS = {
     "not-claimed": "not claimed",
 }
 _STYLES = {"pass": "green", "fail": "red", "error": "red", "missing": "red"}
-_SHOWN = 20
+#: Kinds of broken checks that are told in full, and cases that are named beside the first of each.
+_SHOWN, _NAMED = 20, 4
 
 
 def broken(records: Sequence[Record]) -> list[Record]:
@@ -29,17 +30,20 @@ def broken(records: Sequence[Record]) -> list[Record]:
 
 
 def show(console: Console, subject: str, records: Sequence[Record]) -> None:
-    """Print the counts, then the broken checks, the first of each kind in front."""
+    """Print the counts, then what broke: the first case of each kind, and the names of others."""
     console.print(_counts(records))
-    bad = _leaders_first([r for r in broken(records) if r.status != "missing"])
-    if bad:
-        console.print(_broken_table(bad[:_SHOWN]))
-        for record in bad[:_SHOWN]:
-            console.print(Text(_title(record), style="bold"), soft_wrap=True)
-            console.print(Text(f"  {_cut(record.message)}"), soft_wrap=True)
-            console.print(Text(f"  {record.reproduce}", style="cyan"), soft_wrap=True)
-        if len(bad) > _SHOWN:
-            console.print(f"and {len(bad) - _SHOWN} more; --json FILE holds all")
+    bad = [r for r in broken(records) if r.status != "missing"]
+    kinds = _kinds(bad)
+    if kinds:
+        console.print(_broken_table(kinds[:_SHOWN]))
+    for first, *others in kinds[:_SHOWN]:
+        console.print(Text(_title(first), style="bold"), soft_wrap=True)
+        console.print(Text(f"  {_cut(first.message)}"), soft_wrap=True)
+        console.print(Text(f"  {first.reproduce}", style="cyan"), soft_wrap=True)
+        if others:
+            console.print(Text(f"  also {_named(others)}", style="dim"), soft_wrap=True)
+    if len(bad) > len(kinds):
+        console.print("--json FILE holds all")
     console.print(Text(_last_line(subject, records), style="red" if bad else "green"))
 
 
@@ -57,24 +61,33 @@ def _counts(records: Sequence[Record]) -> Table:
     return table
 
 
-def _broken_table(bad: Sequence[Record]) -> Table:
+def _broken_table(kinds: Sequence[Sequence[Record]]) -> Table:
     table = Table(box=None, pad_edge=False, title="\nBroken", title_justify="left")
-    for name, justify in (("check", "left"), ("case", "left"), ("", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for name in ("first bad", "figure", "bound"):
+    for name in ("check", "", "first case"):
+        table.add_column(name, overflow="fold")
+    for name in ("cases", "first bad", "figure", "bound"):
         table.add_column(name, justify="right", no_wrap=True)
-    for record in bad:
+    for alike in kinds:
+        record = alike[0]
         first = "-" if record.first_bad is None else str(record.first_bad)
-        numbers = (first, figure_text(record.figure), figure_text(record.bound))
-        table.add_row(record.check, record.case, _WORDS[record.status], *numbers)
+        numbers = (str(len(alike)), first, figure_text(record.figure), figure_text(record.bound))
+        table.add_row(record.check, _WORDS[record.status], record.case, *numbers)
     return table
 
 
-def _leaders_first(bad: Sequence[Record]) -> list[Record]:
-    """One of each check and status before the rest, so that a cut list names every kind."""
-    leaders = {(r.check, r.status): r for r in reversed(bad)}
-    first = [r for r in bad if r is leaders[r.check, r.status]]
-    return first + [r for r in bad if r is not leaders[r.check, r.status]]
+def _kinds(bad: Sequence[Record]) -> list[list[Record]]:
+    """Records by check and status, in the order of the first of each."""
+    out: dict[tuple[str, str], list[Record]] = {}
+    for record in bad:
+        out.setdefault((record.check, record.status), []).append(record)
+    return list(out.values())
+
+
+def _named(others: Sequence[Record]) -> str:
+    """Cases by name, and how many there are beside those."""
+    names = ", ".join(record.case for record in others[:_NAMED])
+    left = len(others) - _NAMED
+    return f"{names} and {left} more" if left > 0 else names
 
 
 def _title(record: Record) -> str:

@@ -25,7 +25,7 @@ def fuzz(
     model: Annotated[list[str] | None, typer.Option(help="Only this model (repeatable).")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long to go on.")] = 60.0,
     hours: Annotated[
-        float, typer.Option(min=0, help="How long, in hours, beside --seconds.")
+        float, typer.Option(min=0, help="How long, in hours, in place of --seconds.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     ray: Annotated[str, typer.Option(help='Address of a Ray cluster, or "local".')] = "",
@@ -37,9 +37,17 @@ def fuzz(
 
     Each find is shrunk, and named as a case: `harness check TARGET --case CASE` runs it again.
     """
-    from harness.fuzz import campaign
     from harness.registry import NotInstalled, TargetError
 
+    try:
+        from harness.fuzz import campaign
+    except ModuleNotFoundError as absent:
+        if absent.name != "hypothesis":
+            raise
+        typer.echo(
+            "harness: hypothesis is not installed: pip install 'attention-harness[fuzz]'", err=True
+        )
+        raise typer.Exit(_MISUSE) from absent
     try:
         stream = campaign.tasks(list(targets or _ours()), list(model or ()), seed)
         stream = _checked(stream)

@@ -138,7 +138,7 @@ def _right_or_refused(
         bad = ~(tolerance.row_error(got, exact[:, :, a:b]) <= bound[a:b])
         if bad.any():
             first = a + int(bad.nonzero()[0])
-            finding.fail(f"{layer}, {what}: accepted and wrong from position {first}", first)
+            finding.fail(f"{layer}, {_wrong_at(first, case, beyond)}", first)
             return
 
 
@@ -213,4 +213,13 @@ def _decoder_right_or_refused(
     bad = ~(tolerance.row_error(got, reference.exact) <= reference.bound)
     if bad.any():
         at = int(bad.nonzero()[0])
-        finding.fail(f"{what}: accepted and wrong from position {at}", at)
+        finding.fail(_wrong_at(at, case, beyond), at)
+
+
+def _wrong_at(position: int, case: Case, beyond: Schedule) -> str:
+    """What a wrong answer says: one before anything beyond the limits is no matter of refusal."""
+    spans = beyond.spans()
+    misuse = next(a for a, b in spans if b - a > case.max_chunk or b > case.max_context)
+    if position < misuse:
+        return f"wrong from position {position}, before {beyond.name} at {misuse}: see values"
+    return f"{beyond.name}: accepted and wrong from position {position}"

@@ -3,12 +3,13 @@
 import copy
 import itertools
 import json
+import sys
 
 import pytest
 from subject_files import GOOD
 from typer.testing import CliRunner
 
-from harness import cli
+from harness import cli, fuzz
 from harness.cases import parse
 from harness.checks import run_check
 from harness.contract import Unsupported
@@ -212,6 +213,16 @@ def test_a_campaign_that_cannot_be_is_refused(arguments, expected):
     said = CliRunner().invoke(cli.app, ["fuzz", *arguments])
     assert said.exit_code == 2
     assert expected in said.output
+
+
+def test_without_hypothesis_the_command_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)  # as it is where it is not installed
+    for name in ("campaign", "machine"):
+        monkeypatch.delitem(sys.modules, f"harness.fuzz.{name}")
+        monkeypatch.delattr(fuzz, name)
+    said = CliRunner().invoke(cli.app, ["fuzz", "harness.sink"])
+    assert said.exit_code == 2
+    assert "pip install 'attention-harness[fuzz]'" in said.output
 
 
 def test_unsupported_is_no_find():
