@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.bench import timing
-from harness.bench.routing_timing import device_name, interleaved
+from harness.bench.routing_timing import device_name, interleaved, tell
 from harness.law import Layer
 from harness.memory import measure
 from harness.schemes.band_mask import read_band
@@ -113,6 +113,7 @@ def layer(geometry: Geometry, repeats: int, device: torch.device) -> dict[str, A
                 for name, call in calls.items()
             }
         out[kind] = entry
+    tell(f"layer, {geometry.dtype}, S={geometry.length} W={geometry.window}", out)
     return out
 
 

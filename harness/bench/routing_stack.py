@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.bench.routing_timing import device_name, interleaved
+from harness.bench.routing_timing import device_name, interleaved, tell
 from harness.models import PUBLISHED, Model
 from harness.schemes.band_routing import routing
 
@@ -98,4 +98,5 @@ def figures(network: Any, length: int, repeats: int) -> dict[str, Any]:
     for name, call in (("forward", without_gradients), ("training step", training_step)):
         found = interleaved({"masked": call, "routed": routed(call)}, repeats, device)
         out[name] = found.figures() | found.speedup("masked", "routed")
+    tell(f"stack, {out['dtype']}, S={length}", out)
     return out

@@ -9,6 +9,7 @@ which neither call did.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,6 +89,15 @@ def interleaved(calls: Mapping[str, Call], repeats: int, device: torch.device) -
             if before is not None and (after := waiting()) is not None:
                 out.waited[name].append((after - before) / spent)
     return out
+
+
+def tell(what: str, entry: Mapping[str, Any]) -> None:
+    """One line on standard error for each entry that is done: long benches show that they go on."""
+    timed = {name: found for name, found in entry.items() if isinstance(found, dict)}
+    ratios = (
+        f"{name} {found['speedup']:.2f}x" for name, found in timed.items() if "speedup" in found
+    )
+    print(f"  {what}: {', '.join(ratios) or 'timed without a mask'}", file=sys.stderr, flush=True)
 
 
 def waiting() -> float | None:

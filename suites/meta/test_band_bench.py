@@ -15,7 +15,7 @@ from harness.bench.routing_timing import Rounds, interleaved
 CPU = torch.device("cpu")
 
 
-def test_a_layer_has_times_ratios_and_bytes() -> None:
+def test_a_layer_has_times_ratios_and_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     figures = bench.layer(Geometry(512, window=64, head_dim=64), 2, CPU)
     assert figures["kernel"] == "banded"
     assert figures["device"].startswith("cpu")
@@ -25,6 +25,7 @@ def test_a_layer_has_times_ratios_and_bytes() -> None:
         assert figures[kind]["speedup"] > 0
         peak = figures[kind]["peak_bytes"]
         assert peak["routed"] == peak["kernel"] < peak["masked"]
+    assert f"forward {figures['forward']['speedup']:.2f}x" in capsys.readouterr().err
 
 
 def test_beyond_the_longest_mask_the_kernel_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
