@@ -63,15 +63,15 @@ def _counts(records: Sequence[Record]) -> Table:
 
 def _broken_table(kinds: Sequence[Sequence[Record]]) -> Table:
     table = Table(box=None, pad_edge=False, title="\nBroken", title_justify="left")
-    for name in ("check", "", "first case"):
+    for name in ("check", "first case", ""):
         table.add_column(name, overflow="fold")
-    for name in ("cases", "first bad", "figure", "bound"):
+    for name in ("first bad", "figure", "bound", "cases"):
         table.add_column(name, justify="right", no_wrap=True)
     for alike in kinds:
         record = alike[0]
         first = "-" if record.first_bad is None else str(record.first_bad)
-        numbers = (str(len(alike)), first, figure_text(record.figure), figure_text(record.bound))
-        table.add_row(record.check, _WORDS[record.status], record.case, *numbers)
+        numbers = (first, figure_text(record.figure), figure_text(record.bound), str(len(alike)))
+        table.add_row(record.check, record.case, _WORDS[record.status], *numbers)
     return table
 
 
