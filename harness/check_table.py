@@ -20,8 +20,7 @@ _WORDS = {
     "not-claimed": "not claimed",
 }
 _STYLES = {"pass": "green", "fail": "red", "error": "red", "missing": "red"}
-#: Kinds of broken checks that are told in full, and cases that are named beside the first of each.
-_SHOWN, _NAMED = 20, 4
+_SHOWN = 20
 
 
 def broken(records: Sequence[Record]) -> list[Record]:
@@ -30,20 +29,22 @@ def broken(records: Sequence[Record]) -> list[Record]:
 
 
 def show(console: Console, subject: str, records: Sequence[Record]) -> None:
-    """Print the counts, then what broke: the first case of each kind, and the names of others."""
+    """Print the counts, the broken checks as a table, and the first of each kind in full."""
     console.print(_counts(records))
     bad = [r for r in broken(records) if r.status != "missing"]
     kinds = _kinds(bad)
-    if kinds:
-        console.print(_broken_table(kinds[:_SHOWN]))
-    for first, *others in kinds[:_SHOWN]:
+    if bad:
+        others = [r for _, *alike in kinds for r in alike]
+        table = [first for first, *_ in kinds] + others  # so that a cut table names every kind
+        console.print(_broken_table(table[:_SHOWN]))
+        if len(bad) > _SHOWN:
+            console.print(f"and {len(bad) - _SHOWN} more; --json FILE holds all")
+    for first, *alike in kinds[:_SHOWN]:
         console.print(Text(_title(first), style="bold"), soft_wrap=True)
         console.print(Text(f"  {_cut(first.message)}"), soft_wrap=True)
         console.print(Text(f"  {first.reproduce}", style="cyan"), soft_wrap=True)
-        if others:
-            console.print(Text(f"  also {_named(others)}", style="dim"), soft_wrap=True)
-    if len(bad) > len(kinds):
-        console.print("--json FILE holds all")
+        if alike:
+            console.print(Text(f"  and {len(alike)} more cases of {first.check}", style="dim"))
     console.print(Text(_last_line(subject, records), style="red" if bad else "green"))
 
 
@@ -61,16 +62,15 @@ def _counts(records: Sequence[Record]) -> Table:
     return table
 
 
-def _broken_table(kinds: Sequence[Sequence[Record]]) -> Table:
+def _broken_table(bad: Sequence[Record]) -> Table:
     table = Table(box=None, pad_edge=False, title="\nBroken", title_justify="left")
-    for name in ("check", "first case", ""):
+    for name in ("check", "case", ""):
         table.add_column(name, overflow="fold")
-    for name in ("first bad", "figure", "bound", "cases"):
+    for name in ("first bad", "figure", "bound"):
         table.add_column(name, justify="right", no_wrap=True)
-    for alike in kinds:
-        record = alike[0]
+    for record in bad:
         first = "-" if record.first_bad is None else str(record.first_bad)
-        numbers = (first, figure_text(record.figure), figure_text(record.bound), str(len(alike)))
+        numbers = (first, figure_text(record.figure), figure_text(record.bound))
         table.add_row(record.check, record.case, _WORDS[record.status], *numbers)
     return table
 
@@ -81,13 +81,6 @@ def _kinds(bad: Sequence[Record]) -> list[list[Record]]:
     for record in bad:
         out.setdefault((record.check, record.status), []).append(record)
     return list(out.values())
-
-
-def _named(others: Sequence[Record]) -> str:
-    """Cases by name, and how many there are beside those."""
-    names = ", ".join(record.case for record in others[:_NAMED])
-    left = len(others) - _NAMED
-    return f"{names} and {left} more" if left > 0 else names
 
 
 def _title(record: Record) -> str:
