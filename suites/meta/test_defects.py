@@ -104,6 +104,6 @@ def test_no_false_alarm_on_ten_sets_of_inputs(salt: int, monkeypatch: pytest.Mon
 
 def test_what_is_wrong_before_any_misuse_is_said_to_be() -> None:
     """The table may be read from its last line, and a refusal is not where to look."""
-    subject = next(d.subject for d in DEFECTS if d.name == "WindowMinusOne")
+    subject = next(d.subject for d in DEFECTS if d.name == "defect.WindowMinusOne")
     finding = run_check(subject, "refusal", cases.parse("mistral/chunk-4/float32/b3"))
-    assert "wrong from position 8, before past max_context at 48: see values" in finding.message
+    assert "wrong from position 7, before past max_context at 48: see values" in finding.message
