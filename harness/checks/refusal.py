@@ -94,7 +94,7 @@ def _refusing_cache(
         for a, b in spans:
             q, k, v = x.span(a, b)
             outs.append(oracle.attention(q, *checked_update(cache, k, v)))
-        return torch.cat(outs, 2)
+        return torch.cat([x.q[:, :, :0], *outs], 2)  # a single feed leaves nothing before it
 
     cache = subject.new_cache(layer, shape)
     steps(cache, schedule.spans()[:half])
@@ -167,7 +167,8 @@ def _refusing_decoder(finding: Finding, subject: Subject, case: Case) -> None:
     first, rest = schedule.spans()[:half], schedule.spans()[half:]
 
     def steps(decoder: Decoder, spans: list[tuple[int, int]]) -> Tensor:
-        return torch.cat([decoder.feed(tokens[:, a:b]).clone() for a, b in spans], 1)
+        fed = [decoder.feed(tokens[:, a:b]).clone() for a, b in spans]
+        return torch.cat(fed, 1) if fed else torch.empty(0)  # a single feed leaves none before it
 
     decoder = open_decoder(subject, case)
     steps(decoder, first)
@@ -219,7 +220,8 @@ def _decoder_right_or_refused(
 def _wrong_at(position: int, case: Case, beyond: Schedule) -> str:
     """What a wrong answer says: one before anything beyond the limits is no matter of refusal."""
     spans = beyond.spans()
-    misuse = next(a for a, b in spans if b - a > case.max_chunk or b > case.max_context)
+    beyonds = (a for a, b in spans if b - a > case.max_chunk or b > case.max_context)
+    misuse = next(beyonds, beyond.length)  # a short case may end before there is any
     if position < misuse:
         return f"wrong from position {position}, before {beyond.name} at {misuse}: see values"
     return f"{beyond.name}: accepted and wrong from position {position}"

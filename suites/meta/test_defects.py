@@ -107,3 +107,17 @@ def test_what_is_wrong_before_any_misuse_is_said_to_be() -> None:
     subject = next(d.subject for d in DEFECTS if d.name == "defect.WindowMinusOne")
     finding = run_check(subject, "refusal", cases.parse("mistral/chunk-4/float32/b3"))
     assert "wrong from position 7, before past max_context at 48: see values" in finding.message
+
+
+@pytest.mark.parametrize(
+    "name", ["mistral/prefill-3w+5/float32/b1", "mistral/prefill-w/float32/b3"]
+)
+def test_refusals_of_a_single_feed_are_judged(name: str) -> None:
+    """Nothing is fed before the misuse, and the whole case may be shorter than one beyond it."""
+    case = cases.parse(name)
+    for subject in CORRECT:
+        assert run_check(subject, "refusal", case).status is Status.PASS
+    wrong = next(d.subject for d in DEFECTS if d.name == "defect.WindowMinusOne")
+    finding = run_check(wrong, "refusal", case)
+    assert finding.status is Status.FAIL
+    assert "wrong from position 7" in finding.message
