@@ -1,4 +1,4 @@
-"""The sink ring's own interface, and the eviction that it replaces."""
+"""The sink ring's own interface."""
 
 from __future__ import annotations
 
@@ -6,50 +6,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
+from sink_feeds import feed, laws_rows, layers, shape, states
 from torch import Tensor
 
-from harness import oracle, tolerance
-from harness.contract import CacheShape
 from harness.decoder import rope_tables, rotate
 from harness.law import Layer
-from harness.schemes.sink_evict import ReRotatingSinkEvict, SinkEvict
+from harness.schemes.sink_evict import SinkEvict
 from harness.schemes.sink_ring import SinkRing, SinkRingCache, ring_bytes
 
 WINDOW, SINK, RING = 8, 4, 16
 LAW = Layer(window=WINDOW, sink=SINK)
-
-
-def shape(
-    max_chunk: int = 1, dtype: torch.dtype = torch.float64, device: str = "cpu", batch: int = 1
-) -> CacheShape:
-    return CacheShape(batch, 2, 4, 10_000, max_chunk, dtype, torch.device(device))
-
-
-def states(start: int, n: int, batch: int = 1) -> tuple[Tensor, Tensor]:
-    """Keys and values that say their position: k = position, v = -position."""
-    at = torch.arange(start, start + n, dtype=torch.float64)
-    k = at[None, None, :, None].expand(batch, 2, n, 4)
-    return k.contiguous(), -k
-
-
-def feed(cache: SinkRingCache | SinkEvict, n: int) -> list[frozenset[int]]:
-    """The positions that each of the next n queries sees, read from the keys that came back."""
-    start = cache.held.length
-    keys, values, mask = cache.update(*states(start, n))
-    assert mask.shape == (n, keys.shape[2])
-    seen = []
-    for row in mask:
-        visible = keys[0, 0, row, 0]
-        assert values[0, 1, row, 3].equal(-visible), "values do not belong to their keys"
-        assert len(torch.unique(visible)) == len(visible), "a key is returned twice"
-        seen.append(frozenset(int(p) for p in visible))
-    return seen
-
-
-def laws_rows(layer: Layer, start: int, n: int) -> list[frozenset[int]]:
-    return [layer.visible(q) for q in range(start, start + n)]
 
 
 def cache_of(
@@ -158,9 +126,6 @@ def test_a_long_prompt_leaves_no_more_behind_than_its_ring() -> None:
     assert written == [[0, 1, 2, 3, *range(484, 500)]]
     assert cache.nbytes() == before == ring_bytes(LAW, shape(), RING)
     assert feed(cache, 1) == laws_rows(LAW, 500, 1)
-
-
-layers = st.builds(Layer, window=st.integers(1, 9), sink=st.integers(0, 4))
 
 
 @given(layers, st.integers(0, 9), st.integers(0, 40))
@@ -368,53 +333,3 @@ def test_keys_of_another_form_are_refused(
 def test_a_ring_that_cannot_be_is_refused(match: str, layer: Layer, ring: int | None) -> None:
     with pytest.raises(ValueError, match=match):
         SinkRing(layer, shape(), ring)
-
-
-# ── eviction, the baseline ──────────────────────────────────────────────────────────────────────
-
-
-@given(layers, st.integers(1, 5), st.lists(st.integers(1, 25), min_size=1, max_size=8), st.data())
-def test_eviction_at_original_positions_follows_the_law(
-    layer: Layer, batch: int, sizes: list[int], data: st.DataObject
-) -> None:
-    assert layer.window is not None
-    cache = SinkEvict(layer, shape(), batch)
-    slot = 2 * 2 * 4 * 8
-    for n in sizes:
-        start = cache.held.length
-        assert feed(cache, n) == laws_rows(layer, start, n)
-        assert cache.nbytes() == cache.k.shape[2] * slot
-        assert cache.k.shape[2] <= layer.sink + layer.window + batch - 2
-        target = data.draw(st.integers(0, cache.held.length))
-        missing = layer.visible(target) - {target} - set(cache.k[0, 0, :, 0].tolist())
-        if missing:
-            with pytest.raises(ValueError, match="overwritten"):
-                cache.rewind(target)
-        else:
-            cache.rewind(target)
-
-
-@given(layers, st.integers(1, 3), st.lists(st.integers(1, 9), min_size=1, max_size=8))
-def test_re_rotation_counts_positions_in_the_cache(
-    layer: Layer, batch: int, sizes: list[int]
-) -> None:
-    """Scores are those of keys and queries rotated at their places in the cache."""
-    assume(layer.window is not None)
-    cache = ReRotatingSinkEvict(layer, shape(), batch)
-    generator = torch.Generator().manual_seed(sum(sizes))
-    q, k = torch.randn(2, 1, 2, sum(sizes), 4, generator=generator, dtype=torch.float64)
-    start, evictions = 0, 0
-    for n in sizes:
-        at = torch.arange(start, start + n)
-        rotated = rotate(k[:, :, at], *rope_tables(at, 4, torch.float64))
-        offset = cache.offset
-        original = torch.cat((cache._positions(), at))
-        keys, values, mask = cache.update(rotated, k[:, :, at])
-        places = torch.where(original < layer.sink, original, original - offset)
-        queries = rotate(q[:, :, at], *rope_tables(at - offset, 4, torch.float64))
-        exact = rotate(k[:, :, original], *rope_tables(places, 4, torch.float64))
-        got, want = (oracle.attention(queries, x, values, mask) for x in (keys, exact))
-        evictions += int(cache.offset > offset)
-        bound = tolerance.row_bound(want, want, mask.sum(-1), 4, 1 + evictions)
-        assert (tolerance.row_error(got, want) <= bound).all()
-        start += n
