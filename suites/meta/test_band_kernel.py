@@ -152,15 +152,18 @@ def test_a_wrong_rectangle_is_seen() -> None:
     assert not torch.allclose(exact_grads[0], truth(q, k, v, grad, 7)[1][0])
 
 
-@pytest.mark.parametrize("strides", ["expanded gradient", "transposed", "every other"])
-def test_inputs_of_any_strides(strides: str) -> None:
-    q, k, v, grad = inputs(2, 4, 2, 40, 40)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("strides", ["expanded gradient", "transposed", "every other", "a part"])
+def test_inputs_of_any_strides(strides: str, dtype: torch.dtype) -> None:
+    q, k, v, grad = (x.to(dtype) for x in inputs(2, 4, 2, 40, 40))
     want, want_grads = gradients(q, k, v, torch.ones_like(grad), 8)
     if strides == "transposed":
         q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
     elif strides == "every other":
         q, k, v = (x.repeat_interleave(2, -1)[..., ::2] for x in (q, k, v))
-    ones = torch.ones((), dtype=torch.float64).expand_as(grad)
+    elif strides == "a part":
+        q, k, v = (torch.cat((x, x, x), dim=1)[:, x.shape[1] : -x.shape[1]] for x in (q, k, v))
+    ones = torch.ones((), dtype=dtype).expand_as(grad)
     leaves = [x.detach().requires_grad_(True) for x in (q, k, v)]
     out = banded(leaves[0], leaves[1], leaves[2], 8)
     assert torch.equal(out, want)
@@ -261,6 +264,12 @@ def test_runs_join_equal_rectangles_alone() -> None:
     assert [run.count for run in runs] == [1, 3, 1]
     assert runs[1] == Run(8, 8, 0, 16, 8, 8, 3)  # from an even key on
     assert [run.count for run in query_runs(42, 42, 8, 7, 3)] == [1, 3, 2]
+
+
+def test_rows_left_over_come_first_where_keys_are_few() -> None:
+    first, *others = query_runs(44, 44, 8, 8)
+    assert first == Run(0, 4, 0, 4, 0, 8)
+    assert {run.n_queries for run in others} == {8}
 
 
 @pytest.mark.parametrize(
