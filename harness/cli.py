@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness import cli_fuzz, cli_history, cli_kv
+from harness import cli_bench, cli_fuzz, cli_history, cli_kv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ app = typer.Typer(
 baseline = typer.Typer(help="The exact integers of earlier runs.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
 app.add_typer(cli_history.app, name="history")
+app.command()(cli_bench.bench)
 app.command()(cli_fuzz.fuzz)
 app.command()(cli_kv.kv)
 
@@ -79,10 +80,12 @@ def check(
     target: Annotated[
         str, typer.Argument(help="file.py:Name, package.module:Name or a registered name.")
     ],
-    scheme: Annotated[str, typer.Option(help="Only models of this scheme.")] = "",
-    model: Annotated[str, typer.Option(help="Only this model, or family of models.")] = "",
-    case: Annotated[str, typer.Option(help="Only this case, model/schedule/dtype/bN.")] = "",
-    only: Annotated[str, typer.Option("--check", help="Only this check.")] = "",
+    scheme: Annotated[str | None, typer.Option(help="Only models of this scheme.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model, or family of models.")] = None,
+    case: Annotated[
+        str | None, typer.Option(help="Only this case, model/schedule/dtype/bN.")
+    ] = None,
+    only: Annotated[str | None, typer.Option("--check", help="Only this check.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every record to this file.")
     ] = None,
@@ -91,14 +94,17 @@ def check(
     """Check one implementation, in a process of its own."""
     from harness import check_table, check_watch, isolation
 
-    _require_writable(json_file)
+    require_writable(json_file)
     if not _MIN_TIMEOUT_S <= timeout <= _MAX_TIMEOUT_S:  # neither holds for NaN
         raise Misuse(
             f"--timeout must be a number of seconds from {_MIN_TIMEOUT_S:g} to "
             f"{_MAX_TIMEOUT_S:g}, got {timeout:g}"
         )
     console = check_watch.console()
-    selection = {"scheme": scheme, "model": model, "case": case, "check": only}
+    asked = {"scheme": scheme, "model": model, "case": case, "check": only}
+    if empty := [f"--{name}" for name, value in asked.items() if value == ""]:
+        raise Misuse(f"{empty[0]} is empty; leave it out to select everything")
+    selection = {name: value for name, value in asked.items() if value is not None}
     try:
         progress = check_watch.watch(target, selection, timeout, console)
     except isolation.RefusedError as refused:
@@ -237,33 +243,6 @@ def kills(out: Results = _RESULTS) -> None:
     raise typer.Exit(0 if all(row.checks for row in rows) else _BROKEN)
 
 
-@app.command()
-def bench(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="decode, probe, static, routing; or all.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file.")
-    ] = None,
-) -> None:
-    """Time the schemes side by side; prints medians and ratios as JSON."""
-    from harness.bench import BENCHMARKS
-
-    unknown = sorted(set(names or ()) - set(BENCHMARKS))
-    if unknown:
-        raise Misuse(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
-    _require_writable(json_file)
-    figures = {}
-    for name in names or BENCHMARKS:
-        typer.echo(f"{name} …", err=True)
-        figures[name] = BENCHMARKS[name](repeats)
-    text = json.dumps(figures, indent=1)
-    typer.echo(text)
-    if json_file is not None:
-        json_file.write_text(text + "\n", encoding="utf-8")
-
-
 @baseline.command()
 def update(
     out: Results = _RESULTS,
@@ -340,7 +319,7 @@ def _require_folders(baselines: Path, known: Path) -> None:
             raise Misuse(f"{option}: no such folder: {folder}")
 
 
-def _require_writable(path: Path | None) -> None:
+def require_writable(path: Path | None) -> None:
     """Find out before minutes of checks that their result can be written; leaves no file."""
     if path is None:
         return

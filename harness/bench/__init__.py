@@ -24,16 +24,19 @@ def _static(repeats: int) -> dict[str, Any]:
     return static_io(repeats)
 
 
-def _routing(repeats: int) -> dict[str, Any]:
+def _routing(repeats: int, *, long: bool = False) -> dict[str, Any]:
     from harness.bench.routing import routing
 
-    return routing(repeats)
+    return routing(repeats, long=long)
 
 
-#: Every benchmark by name; each takes the number of repeats.
-BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
+#: Every benchmark by name; each takes the number of repeats, and those of LONG a flag `long`.
+BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
     "decode": _decode,
     "probe": _probe,
     "static": _static,
     "routing": _routing,
 }
+
+#: Benchmarks that leave out by default what takes many minutes.
+LONG = frozenset({"routing"})

@@ -25,8 +25,8 @@ from harness.subjects.routed import LayerModule, original
 THREADS = 2
 KINDS = ("forward", "forward and backward")
 
-#: Masked attention is quadratic: beyond this a CPU takes minutes a round, and the kernel alone is
-#: timed there.
+#: Masked attention is quadratic: beyond this a round takes a CPU a minute and more, and the kernel
+#: alone is timed there, unless the bench is to be long.
 MASKED_UP_TO = {"cpu": 8192, "cuda": 32768}
 #: Peak bytes are exact on one thread of a CPU, where long masked calls take as long.
 _BYTES_UP_TO = {"cpu": 4096, "cuda": 32768}
@@ -59,9 +59,10 @@ def layers(device: str) -> list[Geometry]:
     ]
 
 
-def routing(repeats: int = 31) -> dict[str, Any]:
+def routing(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
     """Layers and the stack, on CUDA where there is one and on two threads of the CPU otherwise.
 
+    long: with masked layers of every length on a CPU too, which takes it half an hour.
     Per entry: median seconds, the speed-up of the routed path over masked SDPA, its time over that
     of the bare kernel, peak bytes of both, and what the band test costs as a fraction of a masked
     forward.  Raises ValueError for repeats < 1.
@@ -80,7 +81,7 @@ def routing(repeats: int = 31) -> dict[str, Any]:
         return {
             **timing.environment(repeats),
             "device": device_name(device),
-            "layers": [layer(g, repeats, device) for g in layers(device.type)],
+            "layers": [layer(g, repeats, device, long=long) for g in layers(device.type)],
             "stacks": stacks(repeats, device),
         }
     finally:
@@ -92,9 +93,11 @@ def rounds(repeats: int, length: int) -> int:
     return min(repeats, max(_FEWEST, repeats * _ALL_REPEATS_UP_TO // max(length, 1)))
 
 
-def layer(geometry: Geometry, repeats: int, device: torch.device) -> dict[str, Any]:
-    """The figures of one layer."""
-    bench = _Layer(geometry, device)
+def layer(
+    geometry: Geometry, repeats: int, device: torch.device, *, long: bool = False
+) -> dict[str, Any]:
+    """The figures of one layer; beside masked SDPA up to `MASKED_UP_TO`, or at any length."""
+    bench = _Layer(geometry, device, masked=long or geometry.length <= MASKED_UP_TO[device.type])
     out: dict[str, Any] = {"device": device_name(device), **vars(geometry)}
     out["kernel"] = bench.kernel_name
     if bench.with_masked:
@@ -120,12 +123,12 @@ def layer(geometry: Geometry, repeats: int, device: torch.device) -> dict[str, A
 class _Layer:
     """Inputs of a layer, laid out as a model hands them over, and the calls that are compared."""
 
-    def __init__(self, geometry: Geometry, device: torch.device) -> None:
+    def __init__(self, geometry: Geometry, device: torch.device, *, masked: bool) -> None:
         self.geometry, self.device = geometry, device
         self.masked = original()
         self.router = Router(self.masked)
         self.module = LayerModule(geometry.heads // geometry.kv_heads, geometry.window)
-        self.with_masked = geometry.length <= MASKED_UP_TO[device.type]
+        self.with_masked = masked
         self.q, self.k, self.v, self.grad = self._inputs()
         self.mask = self._mask() if self.with_masked else None
         _, kernel = self.router.choose(self.q, self.k, self.v)

@@ -20,7 +20,13 @@ from torch import Tensor
 from harness.mil.arrays import Array, Value
 from harness.mil.errors import DeclaredError, InputError, MilError
 from harness.mil.steps import Prepared, Step, prepare
-from harness.mil.values import Declared, Symbols, declared_dtype, declared_shape
+from harness.mil.values import (
+    Declared,
+    Symbols,
+    declared_dtype,
+    declared_ranges,
+    declared_shape,
+)
 
 States = dict[str, Array]
 
@@ -56,6 +62,7 @@ class Interpreter:
             raise MilError(f"no function {function!r}; the program has {list(program.functions)}")
         self.main = program.functions[function]
         self._inputs = {name: Declared.of(var) for name, var in self.main.inputs.items()}
+        self._ranges = declared_ranges(self.main)
         self._blocks: dict[Any, Prepared] = {}
         self._prepare(self.main, {})
 
@@ -74,7 +81,7 @@ class Interpreter:
         if set(given) - set(self._inputs):
             unknown = sorted(set(given) - set(self._inputs))
             raise InputError(f"the program has no input {unknown}; it has {list(self._inputs)}")
-        symbols, env = Symbols(), dict[Any, Value]()
+        symbols, env = Symbols(self._ranges), dict[Any, Value]()
         for name, var in self.main.inputs.items():
             source = states if _is_state(var) else inputs
             env[var] = _given(name, source, self._inputs[name], symbols)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from coremltools import RangeDim
 from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
@@ -40,6 +42,26 @@ def item_bits(var: Any) -> int:
     return declared_dtype(var).itemsize * 8
 
 
+#: Least and greatest value of a length; None where it has no upper bound.
+Range = tuple[int, int | None]
+
+
+def declared_ranges(function: Any) -> dict[Any, Range]:
+    """What each symbol in the shapes of a function's inputs may be, as the conversion was told.
+
+    A program that was read from a file has no such ranges: they are in the model's description.
+    """
+    found: dict[Any, Range] = {}
+    for given in getattr(function, "input_types", None) or ():
+        for dim in getattr(given.shape, "shape", ()):
+            if isinstance(dim, RangeDim):
+                found[dim.symbol] = (
+                    dim.lower_bound,
+                    dim.upper_bound if dim.upper_bound > 0 else None,
+                )
+    return found
+
+
 @dataclass(frozen=True)
 class Declared:
     """What the program says of one variable, looked up once."""
@@ -60,13 +82,14 @@ class Declared:
 class Symbols:
     """What the symbols in a program's shapes turned out to be, in one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranges: Mapping[Any, Range] | None = None) -> None:
         self._bound: dict[Any, int] = {}
+        self._ranges = ranges or {}
 
     def check(self, want: Declared, value: Array) -> None:
         """Raise DeclaredError naming the variable unless `value` has its dtype and shape.
 
-        A symbol may be any length, and is the same length wherever it occurs.
+        A symbol may be any length of its range, and is the same length wherever it occurs.
         """
         if value.dtype != want.dtype:
             raise DeclaredError(f"{want.what} declares {want.dtype}, computed {value.dtype}")
@@ -75,14 +98,26 @@ class Symbols:
             return
         same_rank = len(got) == len(want.shape)
         if want.static or not same_rank or not all(map(self._fits, want.shape, got)):
-            known = {str(symbol): length for symbol, length in self._bound.items()}
-            where = f" with {known}" if known and not want.static else ""
+            where = "" if want.static else self._told()
             raise DeclaredError(f"{want.what} declares shape {want.shape}{where}, computed {got}")
 
     def _fits(self, want: Any, got: int) -> bool:
         if not is_symbolic(want):
             return int(want) == got
         if want.is_Symbol:
+            least, most = self._ranges.get(want, (0, None))
+            if got < least or (most is not None and got > most):
+                return False
             return self._bound.setdefault(want, got) == got
         length = want.subs(self._bound)
         return bool(length == got) if length.is_number else True
+
+    def _told(self) -> str:
+        """What is known of the symbols, for a message."""
+        known = [f"{symbol} = {length}" for symbol, length in self._bound.items()]
+        known += [
+            f"{symbol} from {least}" + ("" if most is None else f" to {most}")
+            for symbol, (least, most) in self._ranges.items()
+            if symbol not in self._bound
+        ]
+        return f" with {', '.join(known)}" if known else ""

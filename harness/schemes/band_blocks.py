@@ -33,21 +33,19 @@ class Run:
     count: int = 1
 
     def queries_of(self, x: Tensor) -> Tensor:
-        """x (H, Sq, …) -> a view (count, H, n_queries, …) of the rows of each rectangle."""
+        """x (H, Sq, …) -> a view (H, count, n_queries, …) of the rows of each rectangle."""
         return _windows(x, self.query, self.n_queries, self.step, self.count)
 
     def keys_of(self, x: Tensor) -> Tensor:
-        """x (H, Sk, D) -> a view (count, H, n_keys, D) of the keys of each rectangle."""
+        """x (H, Sk, D) -> a view (H, count, n_keys, D) of the keys of each rectangle."""
         return _windows(x, self.key, self.n_keys, self.step, self.count)
 
 
 def _windows(x: Tensor, start: int, length: int, step: int, count: int) -> Tensor:
     # By hand: a slice, an unfold and two moves of axes take four times as long, dozens of times.
     head, row, *rest = x.stride()
-    offset = x.storage_offset() + start * row
-    return x.as_strided(
-        (count, x.shape[0], length, *x.shape[2:]), (step * row, head, row, *rest), offset
-    )
+    shape = (x.shape[0], count, length, *x.shape[2:])
+    return x.as_strided(shape, (head, step * row, row, *rest), x.storage_offset() + start * row)
 
 
 @lru_cache(maxsize=64)

@@ -151,12 +151,13 @@ def _forward_run(
 ) -> None:  # fmt: skip
     """One run of one batch row; writes its rows of out and logsumexp."""
     groups = q.shape[0] // k.shape[0]
-    # (count, Hkv, groups, n, D): all rows that read the same keys become rows of one block.
-    rows = _split(run.queries_of(q), 1, groups).flatten(2, 3)
+    # (Hkv, count, groups, n, D): all rows that read the same keys become rows of one block, and
+    # blocks that share most of their keys follow one another.
+    rows = _shared(run.queries_of(q), groups).flatten(2, 3)
     found = engine.forward(rows, run.keys_of(k), run.keys_of(v), mask, scale)
     for whole, part in zip((out, logsumexp), found, strict=True):
-        to = _split(run.queries_of(whole), 1, groups)
-        to.copy_(_split(part, 2, run.n_queries))
+        to = _shared(run.queries_of(whole), groups)
+        to.copy_(part.view(*part.shape[:2], groups, run.n_queries, *part.shape[3:]))
 
 
 def band_backward(
@@ -188,19 +189,18 @@ def _backward_run(
     rows = [run.queries_of(x) for x in (grad, q, out, logsumexp)]
     keys, values = (run.keys_of(x) for x in (k, v))
     if groups > 1:
-        keys, values = (x.repeat_interleave(groups, dim=1) for x in (keys, values))
+        keys, values = (x.repeat_interleave(groups, dim=0) for x in (keys, values))
     part_q, *parts = engine.backward(rows[0], rows[1], keys, values, rows[2], rows[3], mask, scale)
     # The rectangles of a run overlap in their queries: one at a time.
-    for to, part in zip(run.queries_of(dq), part_q, strict=True):
+    for to, part in zip(run.queries_of(dq).unbind(1), part_q.unbind(1), strict=True):
         to.add_(part)
     for whole, part in zip((dk, dv), parts, strict=True):
-        shared = part if groups == 1 else _split(part, 1, groups).sum(2)
-        run.keys_of(whole).copy_(shared)
+        run.keys_of(whole).copy_(part if groups == 1 else _shared(part, groups).sum(2))
 
 
-def _split(x: Tensor, dim: int, inner: int) -> Tensor:
-    """A view of x with the axis `dim` as (-1, inner)."""
-    return x.view(*x.shape[:dim], -1, inner, *x.shape[dim + 1 :])
+def _shared(x: Tensor, groups: int) -> Tensor:
+    """(Hq, count, …) -> a view (Hkv, count, groups, …): the query heads of each key head."""
+    return x.view(-1, groups, *x.shape[1:]).transpose(1, 2)
 
 
 def _empty(x: Tensor, dtype: torch.dtype) -> Tensor:

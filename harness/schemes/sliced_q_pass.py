@@ -28,6 +28,7 @@ from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
+from harness.mil.values import Range, declared_ranges
 from harness.schemes.sliced_q_log import Decision, Log
 from harness.schemes.sliced_q_slicer import Pieces, Slicer, mb
 from harness.schemes.sliced_q_written import WrittenOut, way_of
@@ -91,7 +92,7 @@ class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no 
     def apply(self, prog: Any) -> None:
         """Slice in place."""
         for name, function in prog.functions.items():
-            ranges = _ranges(function)
+            ranges = declared_ranges(function)
             for place, pieces in list(self._attention(function, name)):
                 decision = self._treat(pieces(), place, ranges)
                 self.log.append(decision)
@@ -148,10 +149,6 @@ class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no 
         return True, f"dynamic length: cut into {parts} at run time from {least} rows on"
 
 
-#: Least and greatest value of a length; None where it has no upper bound.
-Range = tuple[int, int | None]
-
-
 def pipeline(
     base: Any = None,
     *,
@@ -175,18 +172,6 @@ def pipeline(
 def _check_int(name: str, value: object, minimum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"pass option {name} must be an integer >= {minimum}, got {value!r}")
-
-
-def _ranges(function: Any) -> dict[Any, Range]:
-    """The range of each symbol in the declared shapes of a function's inputs."""
-    found: dict[Any, Range] = {}
-    for given in getattr(function, "input_types", None) or ():
-        dims = getattr(given.shape, "shape", ())
-        for dim in dims:
-            if isinstance(dim, ct.RangeDim):
-                longest = dim.upper_bound if dim.upper_bound > 0 else None
-                found[dim.symbol] = (dim.lower_bound, longest)
-    return found
 
 
 @contextmanager

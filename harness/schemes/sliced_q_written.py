@@ -50,9 +50,9 @@ class WrittenOut(Pieces):
             return f"its softmax is over axis {softmax.axis.val}, not over the keys"
         if self.query.val is not None and self.key.val is not None:
             return "query and key are constants: their scores would be stored as weights"
-        return self._astray(rank)
+        return self._astray()
 
-    def _astray(self, rank: int) -> str:
+    def _astray(self) -> str:
         """Why an op on the way from the product to the values cannot be taken from its place."""
         for op in self.ops[:-1]:
             out = op.outputs[0]
@@ -60,8 +60,6 @@ class WrittenOut(Pieces):
                 return "it stands partly in a branch"
             if len(out.child_ops) != 1 or out.consuming_blocks:
                 return f"{out.name}, on the way from scores to weights, is used elsewhere too"
-            if len(out.shape) != rank:
-                return f"{op.op_type} {op.name} changes the rank of the scores"
         return ""
 
     def whole(self) -> Any:

@@ -33,6 +33,8 @@ def test_beyond_the_longest_mask_the_kernel_stands_alone(monkeypatch: pytest.Mon
     figures = bench.layer(Geometry(512, window=64, head_dim=64), 1, CPU)
     assert set(figures["forward"]["seconds"]) == {"kernel"}
     assert "speedup" not in figures["forward"]
+    figures = bench.layer(Geometry(512, window=64, head_dim=64), 1, CPU, long=True)
+    assert set(figures["forward"]["seconds"]) == {"masked", "routed", "kernel"}
 
 
 def test_the_stack_is_five_sliding_layers_and_a_global_one() -> None:

@@ -171,6 +171,13 @@ def test_inputs_of_any_strides(strides: str, dtype: torch.dtype) -> None:
         assert torch.equal(got, expected)
 
 
+def test_a_scale_of_zero_is_a_scale_and_not_the_default() -> None:
+    """Every visible key weighs the same then, as under queries of zero."""
+    q, k, v, _ = inputs(1, 4, 2, 20, 30)
+    assert torch.equal(banded(q, k, v, 8, scale=0.0), banded(torch.zeros_like(q), k, v, 8))
+    assert not torch.equal(banded(q, k, v, 8, scale=0.0), banded(q, k, v, 8))
+
+
 def test_a_second_derivative_is_refused_and_not_left_out() -> None:
     """A penalty on a gradient that comes by attention and past it: half of it would be silent."""
     q, k, v, _ = inputs(1, 2, 2, 12, 12)

@@ -56,3 +56,7 @@ def test_the_command_writes_json_and_names_what_there_is(tmp_path: Path) -> None
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "no benchmark 'nothing'; there are decode, probe, static" in refused.stderr
+    command[4:] = ["decode", "--long"]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "--long is for routing, which is not among decode" in refused.stderr

@@ -129,6 +129,7 @@ def test_a_file_that_cannot_be_loaded_is_misuse(harness, tmp_path, text, expecte
         (["bad.py:Mine", "--scheme", "round"], "--scheme must be one of chunked"),
         (["bad.py:Mine", "--model", "gpt-2"], "no checks of --model gpt-2; models here: mistral"),
         (["bad.py:Mine", "--case", "mistral"], "case must read model/schedule/dtype/bN"),
+        (["bad.py:Mine", "--case", ""], "--case is empty; leave it out to select everything"),
         (["bad.py:Mine", "--check", "speed"], "--check must be one of visibility"),
         (["bad.py:Mine", "--json", "no/such/folder.json"], "--json: no such folder"),
         (["bad.py:Mine", "--json", "."], "--json: must be a file, got the folder '.'"),

@@ -12,6 +12,7 @@ import coremltools.optimize.coreml as cto
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil.mil.scope import ScopeSource
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,7 @@ from harness import plan, tolerance
 from harness.checks import run_check
 from harness.mil import interpreter, liveness
 from harness.mil.conversion import convert, hushed
+from harness.mil.errors import InputError
 from harness.schemes import sliced_q_chunks as chunks
 from harness.schemes.sliced_q_log import Log
 from harness.schemes.sliced_q_pass import DIVIDER, SlicedQ, pipeline
@@ -114,6 +116,22 @@ def test_a_converted_block_is_sliced_and_right(kind: Kind, precision: str) -> No
     assert is_right(answer(program, rows), kind, rows, precision)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("kind", ["default scale", "own scale"])
+def test_every_piece_says_which_line_and_which_pass_it_is_from(kind: Kind, precision: str) -> None:
+    """Of passes that changed the attention before, it says nothing: they have not written it."""
+    main = interpreter.program_of(converted(kind, 130, precision)[0]).functions["main"]
+    scopes = [op.scopes for op in main.operations]
+    written = [s for s in scopes if "SlicedQ" in s.get(ScopeSource.COREMLTOOLS_GRAPH_PASS, ())]
+    assert len(written) > 4 * DIVIDER
+    for scope in written:
+        (line,) = scope[ScopeSource.EXIR_STACK_TRACE]
+        assert line.endswith(
+            "y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)"
+        )
+        assert scope[ScopeSource.COREMLTOOLS_GRAPH_PASS][0] == "SlicedQ"
+
+
 def test_the_shipped_pass_does_nothing_for_attention_with_a_scale_of_its_own() -> None:
     """And says nothing: the frontend has written it out, and the pass knows the fused op alone."""
     passes = ct.PassPipeline.DEFAULT
@@ -180,6 +198,8 @@ def test_a_range_above_the_threshold_needs_no_branch() -> None:
     types = op_types(program.functions["main"])
     assert (types.count("softmax"), "cond" in types, ATTENTION in types) == (DIVIDER, False, False)
     assert is_right(answer(program, 131), "default scale", 131)
+    with pytest.raises(InputError, match=r"with \w+ from 64 to 4096, given \(1, 63, "):
+        answer(program, 63)
 
 
 class Masked(nn.Module):
