@@ -49,7 +49,8 @@ Range = tuple[int, int | None]
 def declared_ranges(function: Any) -> dict[Any, Range]:
     """What each symbol in the shapes of a function's inputs may be, as the conversion was told.
 
-    A program that was read from a file has no such ranges: they are in the model's description.
+    Of enumerated shapes it says nothing, nor of a program that was read from a file, whose ranges
+    are in the model's description.
     """
     found: dict[Any, Range] = {}
     for given in getattr(function, "input_types", None) or ():
@@ -98,7 +99,7 @@ class Symbols:
             return
         same_rank = len(got) == len(want.shape)
         if want.static or not same_rank or not all(map(self._fits, want.shape, got)):
-            where = "" if want.static else self._told()
+            where = "" if want.static else self._told(want.shape)
             raise DeclaredError(f"{want.what} declares shape {want.shape}{where}, computed {got}")
 
     def _fits(self, want: Any, got: int) -> bool:
@@ -112,12 +113,13 @@ class Symbols:
         length = want.subs(self._bound)
         return bool(length == got) if length.is_number else True
 
-    def _told(self) -> str:
-        """What is known of the symbols, for a message."""
-        known = [f"{symbol} = {length}" for symbol, length in self._bound.items()]
-        known += [
-            f"{symbol} from {least}" + ("" if most is None else f" to {most}")
-            for symbol, (least, most) in self._ranges.items()
-            if symbol not in self._bound
-        ]
+    def _told(self, shape: tuple[Any, ...]) -> str:
+        """What is known of the symbols in a shape, for a message."""
+        known = []
+        for symbol in {s: None for n in shape if is_symbolic(n) for s in n.free_symbols}:
+            least, most = self._ranges.get(symbol, (0, None))
+            if symbol in self._bound:
+                known.append(f"{symbol} = {self._bound[symbol]}")
+            elif symbol in self._ranges:
+                known.append(f"{symbol} from {least}" + ("" if most is None else f" to {most}"))
         return f" with {', '.join(known)}" if known else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -42,21 +41,18 @@ class Run:
 
 
 def _windows(x: Tensor, start: int, length: int, step: int, count: int) -> Tensor:
-    # By hand: a slice, an unfold and two moves of axes take four times as long, dozens of times.
-    head, row, *rest = x.stride()
-    shape = (x.shape[0], count, length, *x.shape[2:])
-    return x.as_strided(shape, (head, step * row, row, *rest), x.storage_offset() + start * row)
+    span = x[:, start : start + (count - 1) * step + length]
+    return span.unfold(1, length, step).movedim(-1, 2)
 
 
-@lru_cache(maxsize=64)
 def query_runs(
     n_queries: int, n_keys: int, window: int, size: int, most: int = 1
 ) -> tuple[Run, ...]:
     """Every query row once, in blocks of `size`, each with all the keys that it sees.
 
     Blocks of an even size begin at an even key, that the first query may not see: half-precision
-    products take keys in pairs, and are slower by one part in fifty where one is left over.  The
-    block of what is left of the rows is the first, which sees the fewest keys.
+    products take keys in pairs, and are slower by one part in fifty where one is left over.  Rows
+    that are left over make the first block: where no keys come before, it sees the fewest.
     """
     before = n_keys - n_queries
     pair = 2 if size % 2 == 0 else 1  # blocks of an odd size would not join
@@ -69,7 +65,6 @@ def query_runs(
     return tuple(_joined(blocks, most))
 
 
-@lru_cache(maxsize=64)
 def key_runs(n_queries: int, n_keys: int, window: int, size: int, most: int = 1) -> tuple[Run, ...]:
     """Every key that some query sees once, in blocks of `size`, each with all those queries."""
     before = n_keys - n_queries
@@ -84,20 +79,22 @@ def key_runs(n_queries: int, n_keys: int, window: int, size: int, most: int = 1)
 def _joined(blocks: Iterable[Run], most: int) -> Iterator[Run]:
     """Neighbours of one shape as one run, of at most `most` rectangles."""
     held: Run | None = None
+    count = 0
     for block in blocks:
-        if held is not None and held.count < most and _continues(held, block):
-            held = replace(held, count=held.count + 1)
+        if held is not None and count < most and _continues(held, count, block):
+            count += 1
             continue
         if held is not None:
-            yield held
-        held = block
+            yield replace(held, count=count)
+        held, count = block, 1
     if held is not None:
-        yield held
+        yield replace(held, count=count)
 
 
-def _continues(held: Run, block: Run) -> bool:
-    at = held.count * held.step
-    return block == replace(held, query=held.query + at, key=held.key + at, count=1)
+def _continues(held: Run, count: int, block: Run) -> bool:
+    at = count * held.step
+    same = (held.n_queries, held.n_keys, held.shift) == (block.n_queries, block.n_keys, block.shift)
+    return same and (held.query + at, held.key + at) == (block.query, block.key)
 
 
 class BandMasks:
@@ -107,7 +104,7 @@ class BandMasks:
     its first columns cut off: the template holds the largest, and every other within it.
 
     groups: how many heads' rows stand below one another in a block; the template holds the mask
-    that often, so that all but a last, shorter block find theirs in it as it lies.
+    that often, so that all blocks but a shorter one find theirs in it as it lies.
     """
 
     def __init__(self, runs: Sequence[Run], window: int, like: Tensor, groups: int = 1) -> None:

@@ -133,7 +133,11 @@ def band_forward(
     q: Tensor, k: Tensor, v: Tensor, window: int, scale: float, size: int
 ) -> tuple[Tensor, Tensor]:
     """(out (B, Hq, Sq, D), logsumexp (B, Hq, Sq)), by blocks of `size` queries."""
-    q, k, v = _unit_stride(q), _head_by_head(k), _head_by_head(v)
+    unseen = max(0, k.shape[2] - q.shape[2] - window + 1) // 2 * 2  # blocks begin at even keys
+    k, v = k[:, :, unseen:], v[:, :, unseen:]
+    if q.shape[2] > size:
+        k, v = _head_by_head(k), _head_by_head(v)
+    q, k, v = (_unit_stride(x) for x in (q, k, v))
     most = _HALF_FORWARD_BLOCKS if q.dtype.itemsize == 2 else _FORWARD_BLOCKS
     engine, runs = engine_for(q), query_runs(q.shape[2], k.shape[2], window, size, most)
     masks = BandMasks(runs, window, q, q.shape[1] // k.shape[1])
@@ -210,13 +214,13 @@ def _empty(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _head_by_head(x: Tensor) -> Tensor:
-    """Keys or values as the forward reads them fastest: in half precision on a CPU head by head.
+    """Keys or values that several blocks read: in half precision on a CPU as a copy, by heads.
 
     Products of half precision there gain a twentieth where the keys of a head lie side by side,
-    which the (B, S, H, D) of models does not give, and a copy costs a fifth of that.  In float32
-    the copy is all that it changes.
+    which the (B, S, H, D) of models does not give, and the copy costs a fifth of that.  Those of
+    float32 gain nothing.
     """
-    return x.contiguous() if x.dtype.itemsize == 2 and x.device.type == "cpu" else _unit_stride(x)
+    return x.contiguous() if x.dtype.itemsize == 2 and x.device.type == "cpu" else x
 
 
 def _unit_stride(x: Tensor) -> Tensor:

@@ -178,6 +178,33 @@ def test_a_scale_of_zero_is_a_scale_and_not_the_default() -> None:
     assert not torch.equal(banded(q, k, v, 8, scale=0.0), banded(q, k, v, 8))
 
 
+def test_a_traced_kernel_is_right_for_inputs_that_lie_otherwise() -> None:
+    """Strides of the example's inputs would be constants of the graph."""
+
+    class Kernel(torch.nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return banded(q, k, v, 8)
+
+    q, k, v, _ = inputs(1, 4, 2, 40, 40)
+    program = torch.export.export(Kernel(), (q, k, v)).module()
+    compiled = torch.compile(banded, backend="eager", fullgraph=True)
+    other = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)]
+    for laid_out in ((q, k, v), other):
+        assert torch.equal(program(*laid_out), banded(*laid_out, 8))
+        assert torch.equal(compiled(*laid_out, 8), banded(*laid_out, 8))
+
+
+@pytest.mark.parametrize("queries", [1, 64, 512])
+def test_keys_that_no_query_sees_cost_nothing(queries: int) -> None:
+    """A step over a long cache in half precision, where the forward may copy what it reads."""
+
+    def peak(keys: int) -> int:
+        q, k, v, _ = (x.to(torch.bfloat16) for x in inputs(1, 4, 2, queries, keys))
+        return measure(lambda: banded(q, k, v, 64)).peak_bytes
+
+    assert peak(1024) == peak(4096)
+
+
 def test_a_second_derivative_is_refused_and_not_left_out() -> None:
     """A penalty on a gradient that comes by attention and past it: half of it would be silent."""
     q, k, v, _ = inputs(1, 2, 2, 12, 12)

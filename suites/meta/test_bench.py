@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from harness.bench import timing
 from harness.bench.decode import decode_step
 from harness.bench.static_io import static_io
+from harness.cli import app
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
@@ -60,3 +62,14 @@ def test_the_command_writes_json_and_names_what_there_is(tmp_path: Path) -> None
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--long is for routing, which is not among decode" in refused.stderr
+
+
+def test_a_long_bench_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, bool]] = []
+    monkeypatch.setattr(
+        "harness.bench.routing.routing", lambda repeats, *, long: told.append((repeats, long)) or {}
+    )
+    for options in ([], ["--long"]):
+        found = CliRunner().invoke(app, ["bench", "routing", "--repeats", "2", *options])
+        assert found.exit_code == 0
+    assert told == [(2, False), (2, True)]

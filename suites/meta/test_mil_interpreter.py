@@ -20,6 +20,7 @@ from mil_blocks import Block, arrays, block_inputs
 from torch import Tensor, nn
 
 from harness import tolerance
+from harness.memory import measure
 from harness.mil.__main__ import main as mil_main
 from harness.mil.conversion import Precision, convert, hushed, input_names
 from harness.mil.errors import DeclaredError, InputError, MilError, UnknownOpError
@@ -190,16 +191,33 @@ def test_symbols_are_one_length_wherever_they_occur() -> None:
 
 def test_values_that_nothing_reads_again_are_dropped() -> None:
     """Long chains would otherwise keep every score of every head."""
+    n, length = 1 << 18, 20
 
-    @build((8,))
+    @build((n,))
     def program(x: Any) -> Any:
-        for _ in range(20):
+        for _ in range(length):
             x = mb.mul(x=x, y=1.5)
         return x
 
-    interpreter = Interpreter(program)
-    dead = [var for step in interpreter._blocks[interpreter.main].steps for var in step.dead]
-    assert len(dead) == len(set(dead)) == 19  # all but the one that is returned
+    interpreter, x = Interpreter(program), np.ones(n, np.float32)
+    most = measure(lambda: interpreter.run({"x": x})).peak_bytes
+    assert most == 2 * x.nbytes  # a product and what it is made of
+
+
+def test_what_was_read_from_a_state_is_its_value_at_that_time() -> None:
+    """Views of the state would turn into what is written to it later."""
+
+    @mb.program(input_specs=[mb.StateTensorSpec((2,), dtype=types.fp16)], opset_version=IOS18)
+    def program(state: Any) -> Any:
+        before = mb.read_state(input=state)
+        once = mb.coreml_update_state(state=state, value=mb.add(x=before, y=np.float16(1)))
+        twice = mb.coreml_update_state(state=state, value=mb.add(x=once, y=np.float16(1)))
+        return before, once, twice
+
+    states = make_states(program)
+    for start in (0, 2):
+        before, once, twice = run(program, {}, states).values()
+        assert [list(x) for x in (before, once, twice)] == [[start + i] * 2 for i in range(3)]
 
 
 # ── what is wrong is said ───────────────────────────────────────────────────────────────────────

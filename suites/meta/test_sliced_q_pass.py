@@ -11,6 +11,7 @@ import torch
 from coremltools.converters.mil import mil
 from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
 
 from harness import tolerance
 from harness.mil import interpreter
@@ -277,3 +278,16 @@ def test_leading_ones_that_the_query_has_not_are_no_obstacle() -> None:
     want = run(sliced(same, own(None, 16)), same, x.q, x.k, x.v, x.mask[0, 0])
     assert not problem(same, sliced(same, own(None, 16)))
     assert np.array_equal(got.numpy(), want.numpy(), equal_nan=True)
+
+
+def test_pieces_of_an_attention_that_another_pass_wrote_name_each_pass_once() -> None:
+    """A piece gets the place of its attention by itself, from where it is written."""
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 2, 70, 8))] * 3, opset_version=ct.target.iOS18)
+    def program(q: Any, k: Any, v: Any) -> Any:
+        with mb.scope(ScopeInfo(source=ScopeSource.COREMLTOOLS_GRAPH_PASS, data="another")):
+            return mb.scaled_dot_product_attention(query=q, key=k, value=v)
+
+    SlicedQ()(program)
+    for op in program.functions["main"].operations:
+        assert op.scopes[ScopeSource.COREMLTOOLS_GRAPH_PASS] == ["another", "SlicedQ"]
