@@ -62,7 +62,7 @@ def layers(device: str) -> list[Geometry]:
 def routing(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
     """Layers and the stack, on CUDA where there is one and on two threads of the CPU otherwise.
 
-    long: with masked layers of every length on a CPU too, which takes it half an hour.
+    long: with masked layers of every length on a CPU too, which takes two threads most of an hour.
     Per entry: median seconds, the speed-up of the routed path over masked SDPA, its time over that
     of the bare kernel, peak bytes of both, and what the band test costs as a fraction of a masked
     forward.  Raises ValueError for repeats < 1.
