@@ -119,7 +119,6 @@ def test_a_converted_block_is_sliced_and_right(kind: Kind, precision: str) -> No
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("kind", ["default scale", "own scale"])
 def test_every_piece_says_which_line_and_which_pass_it_is_from(kind: Kind, precision: str) -> None:
-    """Of passes that changed the attention before, it says nothing: they have not written it."""
     main = interpreter.program_of(converted(kind, 130, precision)[0]).functions["main"]
     scopes = [op.scopes for op in main.operations]
     written = [s for s in scopes if "SlicedQ" in s.get(ScopeSource.COREMLTOOLS_GRAPH_PASS, ())]
