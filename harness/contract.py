@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor, device, dtype
 
-from harness.law import Layer
+from harness.law import SCHEMES, Layer
 
 if TYPE_CHECKING:
-    from harness.cases import Case
+    from harness.cases.case import Case
 
 
 class Unsupported(Exception):
@@ -165,8 +165,6 @@ def kind_of(subject: object) -> str:
 
     Raises ContractError naming what is missing or wrong and what is allowed.
     """
-    from harness.models import SCHEMES
-
     label = f"{type(subject).__module__}:{type(subject).__qualname__}"
     if not isinstance(getattr(subject, "name", None), str):
         raise ContractError(f"{label} needs a class attribute `name: str`")

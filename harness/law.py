@@ -14,6 +14,10 @@ if TYPE_CHECKING:  # torch is imported where a mask is made: estimates need the 
     from torch import Tensor
 
 
+#: What a subject may claim: how the layers of a model forget.
+SCHEMES: frozenset[str] = frozenset({"full", "uniform", "interleaved", "sink", "chunked"})
+
+
 def _check_int(field: str, value: object, minimum: int) -> None:
     """Raise ValueError naming `field` unless `value` is a true int of at least `minimum`."""
     # bool is an int in Python: `sliding_window: true` in a config must not become a window of 1.

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import tolerance
-from harness.cases import Case
-from harness.models import Model, tiny
-from harness.schedules import Feed, Schedule
-from harness.schemes.band_decisions import Reason
-from harness.schemes.band_routing import SWITCH, Router, routing
-from harness.subjects._float64 import in_full_precision
-from harness.subjects.transformers_models import model_for
+from harness.cases.case import Case
+from harness.cases.models import Model, tiny
+from harness.cases.schedules import Feed, Schedule
+from harness.reference import tolerance
+from harness.schemes.band.decisions import Reason
+from harness.schemes.band.routing import SWITCH, Router, routing
+from harness.subjects.transformers.float64 import in_full_precision
+from harness.subjects.transformers.models import model_for
 
 MODELS = ("gemma4-26b", "gemma4-e2b", "gemma3", "mistral")
 WINDOW, BATCH, VOCAB = 8, 3, 64

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import oracle
 from harness.law import Layer
 from harness.memory import measure, second_difference
-from harness.schemes.band_backends import TorchFlash
-from harness.schemes.band_decisions import Reason
-from harness.schemes.band_routing import Router
-from harness.subjects.routed import LayerModule, original
+from harness.reference import oracle
+from harness.schemes.band.backends import TorchFlash
+from harness.schemes.band.decisions import Reason
+from harness.schemes.band.routing import Router
+from harness.subjects.own.routed import LayerModule, original
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import torch
 
+from harness.cases.models import PUBLISHED, Model
 from harness.estimate.profiles import Heuristic, Ideal, LlamaCpp, Request
 from harness.estimate.resolve import resolve
 from harness.law import Layer
-from harness.models import PUBLISHED, Model
-from harness.schemes.static_cache import StaticLayout, resolve_cache_lens
+from harness.schemes.static.cache import StaticLayout, resolve_cache_lens
 
 GB, MB, KIB = 10**9, 10**6, 2**10
 

@@ -13,7 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.cases.models import PUBLISHED, TINY
+from harness.cases.schedules import Feed, Schedule
+from harness.checks.drive import open_decoder, tokens_for
 from harness.contract import CacheShape
 from harness.estimate import model_id
 from harness.estimate.geometry import Geometry, KVLayer, from_model
@@ -29,17 +32,14 @@ from harness.estimate.profiles import (
 from harness.estimate.resolve import resolve
 from harness.estimate.table import CONTEXTS
 from harness.export.exportable import quiet
-from harness.models import PUBLISHED, TINY
-from harness.runner import open_decoder, tokens_for
-from harness.schedules import Feed, Schedule
 from harness.schemes.growing import GrowingCache
-from harness.schemes.sink_ring import SinkRingCache
-from harness.schemes.static_cache import StaticLayout, model_cache_lens
-from harness.subjects.executorch_body import model_args
-from harness.subjects.executorch_lowering import lower
-from harness.subjects.executorch_sink import Ring as RingSubject
-from harness.subjects.executorch_sink import Sink as SinkSubject
-from harness.subjects.transformers_caches import EagerDynamic, EagerStatic
+from harness.schemes.sink.ring import SinkRingCache
+from harness.schemes.static.cache import StaticLayout, model_cache_lens
+from harness.subjects.executorch.body import model_args
+from harness.subjects.executorch.lowering import lower
+from harness.subjects.executorch.sink import Ring as RingSubject
+from harness.subjects.executorch.sink import Sink as SinkSubject
+from harness.subjects.transformers.caches import EagerDynamic, EagerStatic
 
 META = torch.device("meta")
 MODELS = [model.row for model in model_id.RELEASED]

@@ -14,22 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from harness.cases import Case
-from harness.checks.reference import reference_for
+from harness.cases.case import Case
+from harness.cases.models import PUBLISHED, tiny
+from harness.cases.schedules import Feed, Schedule, chunks
+from harness.checks.bounds import reference_for
+from harness.checks.drive import run_decoder, tokens_for
 from harness.estimate.geometry import Geometry, from_model
 from harness.estimate.gguf_file import read_file
 from harness.estimate.profiles.base import Request, Unsupported
 from harness.estimate.profiles.llama_cpp import LlamaCpp
 from harness.estimate.profiles.mlx import Mlx
-from harness.models import PUBLISHED, tiny
-from harness.runner import run_decoder, tokens_for
+from harness.reference.tolerance import SEPARATION, row_error
 from harness.runtimes import gguf_file, llama_sequences, mlx_models
 from harness.runtimes.llama_context import LlamaContext, LlamaModel, Options
 from harness.runtimes.llama_library import CACHE_TYPES, LlamaError
-from harness.schedules import Feed, Schedule, chunks
-from harness.subjects.llama_cpp import LlamaCppSubject
-from harness.subjects.mlx_decoder import MlxSubject
-from harness.tolerance import SEPARATION, row_error
+from harness.subjects.llama_cpp.decoder import LlamaCppSubject
+from harness.subjects.mlx.decoder import MlxSubject
 
 for wheel in ("xllamacpp", "mlx_lm"):
     pytest.importorskip(wheel, reason=f"{wheel}: pip install 'attention-harness[runtimes]'")

@@ -17,8 +17,8 @@ from harness.bench import timing
 from harness.contract import CacheShape, LayerCache
 from harness.law import Layer
 from harness.memory import measure
-from harness.schemes.sink_evict import SinkEvict
-from harness.schemes.sink_ring import SinkRingCache
+from harness.schemes.sink.evict import SinkEvict
+from harness.schemes.sink.ring import SinkRingCache
 
 WINDOW, SINK = 1024, 4
 KV_HEADS, HEADS, HEAD_DIM = 8, 16, 128
@@ -153,7 +153,7 @@ def _full(n: int, slots: int) -> Update:
 def _executorch_ring(n: int) -> Update | None:
     """ExecuTorch's RingKVCache over the same steps; None where it is not installed."""
     try:
-        from harness.subjects.executorch_body import quiet_import
+        from harness.subjects.executorch.body import quiet_import
     except ImportError:
         return None
     try:

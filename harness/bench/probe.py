@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from harness import oracle
 from harness.law import Layer
 from harness.memory import check_probe, measure
+from harness.reference import oracle
 
 
 def probe_overhead(repeats: int = 21) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from harness.bench import timing
 from harness.bench.routing_timing import device_name, interleaved, tell
 from harness.law import Layer
 from harness.memory import measure
-from harness.schemes.band_mask import read_band
-from harness.schemes.band_routing import AttentionFunction, Router
-from harness.subjects.routed import LayerModule, original
+from harness.schemes.band.mask import read_band
+from harness.schemes.band.routing import AttentionFunction, Router
+from harness.subjects.own.routed import LayerModule, original
 
 THREADS = 2
 KINDS = ("forward", "forward and backward")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.bench.routing_timing import device_name, interleaved, tell
-from harness.models import PUBLISHED, Model
-from harness.schemes.band_routing import routing
+from harness.cases.models import PUBLISHED, Model
+from harness.schemes.band.routing import routing
 
 #: Hidden and inner size beside four heads of 256: a training step fits into minutes of two threads,
 #: and attention has a larger part of it than in the published models.
@@ -41,7 +41,7 @@ def build(dtype: str, device: torch.device, shape: Model | None = None) -> Any:
     """The transformers model of the stack, random weights."""
     from transformers import AutoModelForCausalLM
 
-    from harness.subjects.transformers_models import config_for
+    from harness.subjects.transformers.models import config_for
 
     config = config_for(replace(shape or model(), name="stack"), VOCAB)
     config.hidden_size, config.intermediate_size = HIDDEN, INNER

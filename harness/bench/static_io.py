@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import registry
 from harness.bench import timing
-from harness.cases import Case
-from harness.models import tiny
-from harness.runner import open_decoder
-from harness.schedules import Feed, Schedule, chunks
+from harness.cases.case import Case
+from harness.cases.models import tiny
+from harness.cases.schedules import Feed, Schedule, chunks
+from harness.checks.drive import open_decoder
+from harness.run import registry
 
 OURS, THEIRS = "harness.static", "executorch.static"
 WINDOW = 256

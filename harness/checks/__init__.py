@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.checks.bytes import cache_bytes
 from harness.checks.export import export
 from harness.checks.gradients import gradients
@@ -15,7 +15,7 @@ from harness.checks.state import purity, reset, rewind
 from harness.checks.values import values
 from harness.checks.visibility import visibility
 from harness.contract import ContractError, Subject, Unsupported
-from harness.findings import Finding, Status
+from harness.results.finding import Finding, Status
 
 Check = Callable[[Subject, Case], Finding]
 

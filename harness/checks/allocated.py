@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.checks.common import distinct_layers
 from harness.checks.measured import OPEN, cache_run, decoder_run, index_bytes
 from harness.contract import CacheSubject, Subject
-from harness.storage import storage_bytes, tensors_of
+from harness.memory.storage import storage_bytes, tensors_of
 
 
 def allocation_problems(subject: Subject, case: Case) -> Iterator[str]:

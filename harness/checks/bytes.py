@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.cases.schedules import Feed
 from harness.checks.allocated import allocation_problems
+from harness.checks.drive import claim, open_decoder, tokens_for
 from harness.contract import ContractError, Decoder, Subject, Unsupported, kind_of
-from harness.decoder import CacheDecoder, cache_shape
-from harness.findings import Finding
-from harness.runner import claim, open_decoder, tokens_for
-from harness.schedules import Feed
-from harness.storage import storage_bytes, tensors_of
+from harness.memory.storage import storage_bytes, tensors_of
+from harness.reference.decoder import CacheDecoder, cache_shape
+from harness.results.finding import Finding
 
 #: Slots that any cache may take: rings are rounded up to what vectors and pages like.
 _FEWEST = 16

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.cases.models import Model
 from harness.contract import CacheShape, Unsupported
-from harness.decoder import cache_shape
-from harness.inputs import OP_HEAD_DIM
 from harness.law import Layer
-from harness.models import Model
+from harness.reference.decoder import cache_shape
+from harness.reference.inputs import OP_HEAD_DIM
 
 
 def require_plain(case: Case) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.checks.bounds import reference_for
 from harness.checks.common import require_plain
-from harness.checks.reference import reference_for
+from harness.checks.drive import Run, claim, open_decoder, run_decoder, tokens_for
 from harness.checks.values import judge
 from harness.contract import Decoder, Subject, Unsupported
 from harness.export import liveness
 from harness.export.exportable import Exportable, by_shape
-from harness.findings import Finding
-from harness.runner import Run, claim, open_decoder, run_decoder, tokens_for
+from harness.results.finding import Finding
 
 LIVE_BYTES = "live_bytes"
 

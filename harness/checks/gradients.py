@@ -7,15 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from harness import inputs, oracle, tolerance
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.checks.common import distinct_layers, op_shape
+from harness.checks.drive import claim
 from harness.checks.values import judge
 from harness.contract import AttentionSubject, Subject, Unsupported
-from harness.findings import Finding
-from harness.inputs import OP_HEAD_DIM, Inputs
 from harness.law import Layer
-from harness.runner import claim
+from harness.reference import inputs, oracle, tolerance
+from harness.reference.inputs import OP_HEAD_DIM, Inputs
+from harness.results.finding import Finding
 
 
 def gradients(subject: Subject, case: Case) -> Finding:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import inputs
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.checks.common import op_shape
+from harness.checks.drive import open_decoder, tokens_for
 from harness.contract import (
     AttentionSubject,
     CacheShape,
@@ -19,10 +19,10 @@ from harness.contract import (
     LayerCache,
     Subject,
 )
-from harness.decoder import cache_shape, checked_update
 from harness.memory import Measurement, Step, measure, step
-from harness.runner import open_decoder, tokens_for
-from harness.storage import storage_bytes, tensors_of
+from harness.memory.storage import storage_bytes, tensors_of
+from harness.reference import inputs
+from harness.reference.decoder import cache_shape, checked_update
 
 #: One rehearsal: a schedule repeats its own steps, so that what is made lazily is made by then.
 WARMUP = 1

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness import inputs
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.checks.common import distinct_layers, op_shape, require_plain
+from harness.checks.drive import claim
 from harness.checks.measured import Feed, attention_run, cache_run, decoder_run, feeds
 from harness.contract import AttentionSubject, CacheSubject, Subject
-from harness.findings import Finding
 from harness.law import Layer
 from harness.memory import exponent, measure, second_difference
 from harness.memory.scaling import LENGTHS
-from harness.runner import claim
+from harness.reference import inputs
+from harness.results.finding import Finding
 
 
 def peak_bytes(subject: Subject, case: Case) -> Finding:

@@ -9,17 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from harness import oracle, tolerance
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.cases.schedules import Schedule, chunks
+from harness.checks.bounds import reference_for
 from harness.checks.common import distinct_layers, op_shape
-from harness.checks.reference import reference_for
+from harness.checks.drive import claim, open_decoder, tokens_for
 from harness.contract import AttentionSubject, CacheSubject, Decoder, LayerCache, Subject, kind_of
-from harness.decoder import checked_update
-from harness.findings import Finding
-from harness.inputs import OP_HEAD_DIM, Inputs, random
 from harness.law import Layer
-from harness.runner import claim, open_decoder, tokens_for
-from harness.schedules import Schedule, chunks
+from harness.reference import oracle, tolerance
+from harness.reference.decoder import checked_update
+from harness.reference.inputs import OP_HEAD_DIM, Inputs, random
+from harness.results.finding import Finding
 
 
 def refusal(subject: Subject, case: Case) -> Finding:

@@ -7,16 +7,11 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from harness import tolerance
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.cases.schedules import Feed, Reset, Rewind, Schedule
+from harness.checks.bounds import reference_for
 from harness.checks.common import distinct_layers, op_shape, require_plain
-from harness.checks.reference import reference_for
-from harness.checks.values import decoder_values  # the oracle of a rewound run is the same
-from harness.contract import AttentionSubject, Subject, Unsupported, kind_of
-from harness.findings import Finding
-from harness.inputs import Inputs, random
-from harness.law import Layer
-from harness.runner import (
+from harness.checks.drive import (
     Op,
     RewindRefusedError,
     StatelessOp,
@@ -27,7 +22,12 @@ from harness.runner import (
     run_op,
     tokens_for,
 )
-from harness.schedules import Feed, Reset, Rewind, Schedule
+from harness.checks.values import decoder_values  # the oracle of a rewound run is the same
+from harness.contract import AttentionSubject, Subject, Unsupported, kind_of
+from harness.law import Layer
+from harness.reference import tolerance
+from harness.reference.inputs import Inputs, random
+from harness.results.finding import Finding
 
 
 def _require_state(subject: Subject) -> None:

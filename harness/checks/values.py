@@ -8,15 +8,15 @@ from functools import partial
 
 from torch import Tensor
 
-from harness import inputs, oracle, tolerance
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.checks.bounds import reference_for
 from harness.checks.common import distinct_layers, op_shape, require_plain
-from harness.checks.reference import reference_for
+from harness.checks.drive import claim, open_decoder, open_op, run_decoder, run_op, tokens_for
 from harness.contract import Subject, kind_of
-from harness.findings import Finding
-from harness.inputs import OP_HEAD_DIM, Inputs
 from harness.law import Layer
-from harness.runner import claim, open_decoder, open_op, run_decoder, run_op, tokens_for
+from harness.reference import inputs, oracle, tolerance
+from harness.reference.inputs import OP_HEAD_DIM, Inputs
+from harness.results.finding import Finding
 
 #: Query heads per key head, and head_dim, of single layers.
 _USUAL = (2, OP_HEAD_DIM)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.checks.common import distinct_layers, op_shape, require_plain
+from harness.checks.drive import claim, open_decoder
+from harness.checks.recover import recover_influence, recover_weights, uneven_row
 from harness.contract import Decoder, Subject, kind_of
-from harness.findings import Finding
 from harness.law import influence
-from harness.runner import claim, open_decoder
-from harness.visibility import recover_influence, recover_weights, uneven_row
+from harness.results.finding import Finding
 
 
 def visibility(subject: Subject, case: Case) -> Finding:

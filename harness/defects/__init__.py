@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness import plan
 from harness.checks import run_check
 from harness.contract import Subject
 from harness.defects import caches, decoders, exported, geometry, operations, review
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
-from harness.findings import Status
+from harness.results.finding import Status
+from harness.run import plan
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness import oracle
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.contract import CacheShape, Decoder
-from harness.decoder import CacheDecoder
-from harness.law import Layer
-
-CACHE_SCHEMES = frozenset({"full", "uniform", "interleaved", "sink", "chunked"})
+from harness.law import SCHEMES, Layer
+from harness.reference import oracle
+from harness.reference.decoder import CacheDecoder
 
 
 class Trimmed:
@@ -78,7 +76,7 @@ class TrimmedSubject:
     """`CacheSubject` of `Trimmed`, or of the defective version given as `cache`."""
 
     name = "correct.cache"
-    schemes = CACHE_SCHEMES
+    schemes = SCHEMES
     cache: type[Trimmed] = Trimmed
 
     def new_cache(self, layer: Layer, shape: CacheShape) -> Trimmed:
@@ -89,7 +87,7 @@ class DecoderSubjectOfTrimmed:
     """`DecoderSubject` whose decoder is the harness's body over `Trimmed` caches."""
 
     name = "correct.decoder"
-    schemes = CACHE_SCHEMES
+    schemes = SCHEMES
     decoder: type[CacheDecoder] = CacheDecoder
 
     def open(self, case: Case) -> Decoder:
@@ -100,7 +98,7 @@ class DenseAttention:
     """`AttentionSubject` written out, mask from the law."""
 
     name = "correct.attention"
-    schemes = CACHE_SCHEMES
+    schemes = SCHEMES
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         self.check(q, k, v)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.cases.models import Model
 from harness.contract import CacheSubject
-from harness.decoder import Attend, CacheDecoder, cache_shape, checked_update, forward
 from harness.law import Layer
-from harness.models import Model
-from harness.oracle import attention
+from harness.reference.decoder import Attend, CacheDecoder, cache_shape, checked_update, forward
+from harness.reference.oracle import attention
 
 
 class PatchedDecoder(CacheDecoder):

@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from harness.cases import Case
+from harness.cases.case import Case
 from harness.contract import Decoder
 from harness.export.exportable import Dynamic, Exportable
-from harness.subjects import own_export
+from harness.subjects.own import exported as own_export
 
 
 class SinkGraph:

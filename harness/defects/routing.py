@@ -1,6 +1,6 @@
 """Defects of routers: those that reviews found in routers that were merged, and their like.
 
-Each is `Router` with one small patch.  The scenarios of `harness.subjects.routed_calls` must show
+Each is `Router` with one small patch.  The scenarios of `harness.defects.router_calls` must show
 every one.
 """
 
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness import oracle
-from harness.schemes.band_backends import Banded, WindowKernel, sides
-from harness.schemes.band_decisions import Decision, Reason
-from harness.schemes.band_mask import read_band
-from harness.schemes.band_routing import AttentionFunction, Router
+from harness.reference import oracle
+from harness.schemes.band.backends import Banded, WindowKernel, sides
+from harness.schemes.band.decisions import Decision, Reason
+from harness.schemes.band.mask import read_band
+from harness.schemes.band.routing import AttentionFunction, Router
 
 _ATTRIBUTE = "_defective_verdict"
 

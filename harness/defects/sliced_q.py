@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from coremltools.converters.mil.mil import types
 
-from harness.schemes.sliced_q_chunks import Span
-from harness.schemes.sliced_q_pass import SlicedQ
-from harness.schemes.sliced_q_slicer import Row, Slicer, mb
-from harness.subjects.sliced_q_judge import problem
-from harness.subjects.sliced_q_programs import Form, own, sliced
+from harness.schemes.sliced_q.chunks import Span
+from harness.schemes.sliced_q.mil_pass import SlicedQ
+from harness.schemes.sliced_q.slicer import Row, Slicer, mb
+from harness.subjects.coreml.sliced_q_judge import problem
+from harness.subjects.coreml.sliced_q_programs import Form, own, sliced
 
 
 class RemainderDropped(Slicer):

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from harness.cases.models import Model
 from harness.estimate.families import canonical
 from harness.law import Layer
-from harness.models import Model
 
 
 class GeometryError(Exception):
@@ -104,7 +104,7 @@ class Geometry:
 
 
 def from_model(model: Model, facts: Iterable[Fact] = ()) -> Geometry:
-    """The geometry of a model of the table (`harness.models`), published or tiny."""
+    """The geometry of a model of the table (`harness.cases.models`), published or tiny."""
     layers = tuple(
         KVLayer(
             law=model.layers[i],

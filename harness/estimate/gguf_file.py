@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cases.models import pattern_types
 from harness.estimate.families import FAMILIES, Family, canonical
 from harness.estimate.fields import MAX_LAYERS, Fields
 from harness.estimate.geometry import Geometry, GeometryError, KVLayer, Sure
 from harness.estimate.gguf_metadata import metadata
 from harness.estimate.hf_config import read_earlier
 from harness.law import Layer
-from harness.models import pattern_types
 
 _HEADS = "attention.head_count"
 _KV_HEADS = "attention.head_count_kv"

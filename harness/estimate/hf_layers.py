@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.cases.models import pattern_types
 from harness.estimate.families import FAMILIES
 from harness.estimate.fields import Fields
 from harness.estimate.geometry import GeometryError, Sure
 from harness.law import Layer
-from harness.models import pattern_types
 
 Laws = Sequence[Layer]
 

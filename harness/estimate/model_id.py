@@ -11,8 +11,8 @@ import difflib
 import re
 from dataclasses import dataclass
 
+from harness.cases.models import PUBLISHED
 from harness.estimate.geometry import Fact, Geometry, GeometryError, Sure, from_model
-from harness.models import PUBLISHED
 
 
 @dataclass(frozen=True)

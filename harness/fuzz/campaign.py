@@ -49,8 +49,8 @@ def tasks(targets: Sequence[str], models: Sequence[str], first_seed: int = 0) ->
 
     Raises registry.TargetError, or ValueError for a model that none of the targets takes.
     """
-    from harness import plan, registry
     from harness.contract import kind_of
+    from harness.run import plan, registry
 
     pairs = []
     for target in targets:
@@ -70,7 +70,7 @@ def tasks(targets: Sequence[str], models: Sequence[str], first_seed: int = 0) ->
 
 def _small(model: str) -> bool:
     """True for whole models with a window of a few tokens: wide ones take their time."""
-    from harness.models import TINY
+    from harness.cases.models import TINY
 
     found = TINY.get(model)
     return found is not None and (found.window or found.chunk or 8) < 32
@@ -80,9 +80,9 @@ def run_task(task: Task, tries: int = 1) -> Done:
     """Search one seed."""
     import torch
 
-    from harness import registry
+    from harness.cases.models import tiny
     from harness.fuzz.machine import search
-    from harness.models import tiny
+    from harness.run import registry
 
     torch.set_num_threads(1)
     subject = registry.load(task.target)

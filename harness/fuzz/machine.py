@@ -20,11 +20,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from harness.cases import Case
+from harness.cases.case import Case
+from harness.cases.models import Model
+from harness.cases.schedules import Copy, Feed, Reset, Rewind, Step, of_steps
 from harness.checks import run_check
-from harness.findings import Finding, Status
-from harness.models import Model
-from harness.schedules import Copy, Feed, Reset, Rewind, Step, of_steps
+from harness.results.finding import Finding, Status
 
 #: Steps of one history, and tokens in turns of the cache: wraps several times, and stays quick.
 STEPS = 14

@@ -1,0 +1,1 @@
+"""What it means: the verdict over records, known failures, baselines and claims."""

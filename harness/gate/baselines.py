@@ -22,7 +22,7 @@ from harness.gate.drift import (
     read_rows,
     write_rows,
 )
-from harness.gate.records import INTEGERS, Record
+from harness.results.record import INTEGERS, Record
 
 __all__ = [
     "BaselineError",

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.findings import Status
 from harness.gate.drift import CLAIMS, Drift, Key, Ran, environment, read_rows, write_rows
-from harness.gate.records import Record
+from harness.results.finding import Status
+from harness.results.record import Record
 
 FILE = "claims.csv"
 KEY = ("subject", "check", "device", "threads", "versions")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from harness.gate.records import Record, write_atomically
+from harness.results.record import Record, write_atomically
 
 #: The integer of a drift that counts the cases which a subject claims; see `harness.gate.claims`.
 CLAIMS = "claims"

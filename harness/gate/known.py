@@ -16,8 +16,8 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from harness.check_names import NAMES
-from harness.gate.records import Record
+from harness.results.finding import NAMES
+from harness.results.record import Record
 
 #: An exhausted machine is never a known failure, whatever an entry says.
 _OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})

@@ -8,30 +8,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.findings import RED, Status
 from harness.gate import baselines as baseline_files
 from harness.gate import known as known_files
 from harness.gate.baselines import Baselines
 from harness.gate.drift import CLAIMS, Drift
-from harness.gate.folder import Folder, RunInfo
 from harness.gate.known import KnownFailure
-from harness.gate.recorder import died_in_flight
-from harness.gate.records import Collected, Record, from_frame, missing, to_frame
+from harness.results.complete import completed
+from harness.results.complete import strays as strays_of
+from harness.results.finding import RED, Status
+from harness.results.folder import Folder, RunInfo
+from harness.results.record import Record, from_frame, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Which of two records of one item counts: a rerun that passes hides no failure.
-_WORST_FIRST = (
-    Status.MISSING,
-    Status.ERROR,
-    Status.FAIL,
-    Status.FIXED,
-    Status.KNOWN,
-    Status.NOT_INSTALLED,
-    Status.NOT_CLAIMED,
-    Status.PASS,
-)
 
 _PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was misused"}
 
@@ -98,31 +87,6 @@ class Verdict:
         return {"red": self.red, "headline": self.headline, **data}
 
 
-def complete(records: Iterable[Record], collected: Iterable[Collected]) -> list[Record]:
-    """One record an item: the worst of those that came, "missing" where none came.
-
-    In the order of collection, so that workers and shards that end in another order change nothing.
-    """
-    items = list(collected)
-    worst: dict[str, Record] = {}
-    for record in records:
-        held = worst.get(record.item)
-        if held is None or _rank(record) < _rank(held):
-            worst[record.item] = record
-    run = next((r.run for r in worst.values()), "")
-    for item in items:
-        worst.setdefault(item.item, missing(run, item))
-    wanted = dict.fromkeys(item.item for item in items)
-    strays = [name for name in worst if name not in wanted]
-    return [worst[name] for name in (*wanted, *strays)]
-
-
-def completed(folder: Folder) -> list[Record]:
-    """One record for every item of a folder of results.  Raises RecordsError."""
-    records = folder.read_records()
-    return complete([*records, *died_in_flight(folder, records)], folder.read_collected())
-
-
 def judge(
     frame: pd.DataFrame,
     baselines: Baselines,
@@ -167,23 +131,6 @@ def judge(
     return out
 
 
-def strays(folder: Folder) -> list[str]:
-    """What shows that records are not of the run that the folder says; none if all are.
-
-    Raises RecordsError.
-    """
-    records, run = folder.read_records(), folder.read_run().run
-    records += died_in_flight(folder, records)
-    items = {(item.item, item.subject, item.check) for item in folder.read_collected()}
-    others = sum(record.run != run for record in records)
-    uncalled = sum((r.item, r.subject, r.check) not in items for r in records)
-    counted = (
-        (others, "record is of another run", "records are of another run"),
-        (uncalled, "record is of no collected item", "records are of no collected item"),
-    )
-    return [f"{n} {one if n == 1 else many}" for n, one, many in counted if n]
-
-
 def read(
     results: Path,
     baselines: Path,
@@ -205,13 +152,9 @@ def read(
         folder.read_run(),
         required,
         need_whole=need_whole,
-        strays=strays(folder),
+        strays=strays_of(folder),
     )
     return frame, verdict
-
-
-def _rank(record: Record) -> int:
-    return _WORST_FIRST.index(Status(record.status))
 
 
 def _leaders_first(broken: list[Record]) -> list[Record]:

@@ -26,7 +26,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from harness.memory import cuda, events
 from harness.memory.canary import check_probe
 from harness.memory.events import Step
-from harness.storage import tensors_of
+from harness.memory.storage import tensors_of
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""How it is told: the page, the terminal, Markdown and JUnit."""

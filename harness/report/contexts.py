@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.cases.models import PUBLISHED
 from harness.estimate import model_id, table
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles import PROFILES, Dense, Heuristic, Ideal, OwnRing, OwnStatic, Request
 from harness.estimate.profiles.base import slot_bytes
-from harness.models import PUBLISHED
-from harness.report.numbers import number
+from harness.report.text import number
 
 WIDTH, HEIGHT = 640, 270
 LEFT, RIGHT, TOP, BOTTOM = 72, 8, 8, 38  # px around the plotted area

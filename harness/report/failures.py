@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from harness.findings import RED
-from harness.models import tiny
+from harness.cases.models import tiny
 from harness.report import errorplot, visible
+from harness.results.finding import RED
 
 if TYPE_CHECKING:
     from harness.gate.known import KnownFailure
-    from harness.gate.records import Record
     from harness.gate.verdict import Verdict
+    from harness.results.record import Record
 
 _NUMBERS = re.compile(r"\[[^]]*]|[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
 _LAYER = re.compile(r"Layer\([^)]*\)")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from harness.cases.models import PUBLISHED
 from harness.estimate.profiles import Heuristic, Ideal, LlamaCpp, Request
 from harness.estimate.resolve import resolve
 from harness.law import Layer
-from harness.models import PUBLISHED
-from harness.schemes.static_cache import resolve_cache_lens
+from harness.schemes.static.cache import resolve_cache_lens
 
 _GB, _MB, _UNIT_1000_KIB = 10**9, 10**6, 1_024_000
 _F16 = 2

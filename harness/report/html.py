@@ -12,30 +12,29 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.findings import RED
-from harness.gate.records import from_frame, write_atomically
+from harness.reference.tolerance import SEPARATION
 from harness.report import (
     contexts,
-    drifts,
     errorplot,
     failures,
     headlines,
     kills,
     kv,
     matrix,
-    numbers,
     tables,
     visible,
 )
 from harness.report import status as looks
-from harness.tolerance import SEPARATION
+from harness.report import text as numbers
+from harness.results.finding import RED
+from harness.results.record import from_frame, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.gate.records import Record
     from harness.gate.verdict import Verdict
     from harness.report.past import Past
+    from harness.results.record import Record
 
 DEFAULT = Path("reports/latest")
 
@@ -82,7 +81,7 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "groups": groups,
         "drawn": any(g.example and g.example.drawing for g in groups),
         "listed": _LISTED,
-        "drifts": drifts.gather(verdict.drift),
+        "drifts": tables.drifts(verdict.drift),
         "known": known,
         "matrix": grid,
         "unloaded": matrix.unloaded(records),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from harness.gate.records import write_atomically
+from harness.results.record import write_atomically
 
 FILE = "kills.json"
 

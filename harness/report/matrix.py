@@ -11,7 +11,7 @@ from harness.checks import CHECKS
 from harness.report import status as looks
 
 if TYPE_CHECKING:
-    from harness.gate.records import Record
+    from harness.results.record import Record
 
 #: Schemes in the order of the report, with what sets each apart.
 SCHEMES = {

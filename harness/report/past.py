@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.gate.history import History, Slower
-    from harness.gate.records import Record
+    from harness.results.history import History, Slower
+    from harness.results.record import Record
 
 _SHOWN = 200
 

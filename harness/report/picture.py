@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.gate.records import from_frame, write_atomically
 from harness.report import matrix
 from harness.report import status as looks
+from harness.results.record import from_frame, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from harness.gate.records import Record
+    from harness.results.record import Record
 
 _MARGIN = 20  # px round everything
 _COLUMN, _ROW, _HEAD = 106, 30, 62  # px; the head holds the title and the names of the checks

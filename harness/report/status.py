@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.findings import RED, Status
+from harness.results.finding import RED, Status
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.gate.drift import CLAIMS, Drift
 from harness.report import status as looks
-from harness.report.numbers import plural
+from harness.report.text import number, plural
 
 if TYPE_CHECKING:
-    from harness.gate.records import Record
+    from harness.results.record import Record
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,34 @@ def breadth(records: Sequence[Record]) -> str:
             plural(len({r.case for r in held}), "case"),
         )
     )
+
+
+@dataclass
+class DriftKind:
+    """Integers of one name that drifted, of one subject and check."""
+
+    subject: str
+    check: str
+    integer: str
+    held: list[Drift] = field(default_factory=list)
+
+    @property
+    def said(self) -> str:
+        """The first, and how many there are: "cache_bytes 4,096 → 4,608 (+512), 3 cases"."""
+        first = self.held[0]
+        was, now = (number(v) or "none" for v in (first.baseline, first.now))
+        change = ""
+        if first.baseline is not None and first.now is not None:
+            change = f" ({first.now - first.baseline:+,})"
+        name = "" if self.integer == self.check else f"{self.integer} "
+        text = f"{name}{was} → {now}{change}"
+        return text if self.integer == CLAIMS else f"{text}, {plural(len(self.held), 'case')}"
+
+
+def drifts(drift: Iterable[Drift]) -> list[DriftKind]:
+    """By subject, check and integer, those of most cases first."""
+    found: dict[tuple[str, str, str], DriftKind] = {}
+    for d in drift:
+        key = (d.subject, d.check, d.integer)
+        found.setdefault(key, DriftKind(*key)).held.append(d)
+    return sorted(found.values(), key=lambda kind: -len(kind.held))

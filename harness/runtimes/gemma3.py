@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from harness import oracle
-from harness.decoder import rms_norm, rotate
+from harness.cases.models import Model
 from harness.law import Layer
-from harness.models import Model
+from harness.reference import oracle
+from harness.reference.decoder import rms_norm, rotate
 
 #: The square root, by which embeddings are scaled, is a power of two: exact in every precision.
 HIDDEN, FEED_FORWARD = 64, 64

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.models import Model
+from harness.cases.models import Model
 
 #: Widths without a say in the cache.
 FEED_FORWARD, EXPERTS, VOCAB = 8, 2, 64

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.models import Model
+from harness.cases.models import Model
 from harness.runtimes.gguf_families import FAMILIES, FEED_FORWARD, VOCAB, Family, embedding, heads
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from harness.models import Model
+from harness.cases.models import Model
 
 Fields = dict[str, object]
 

@@ -1,0 +1,1 @@
+"""Adapters: each drives one system as its users do.  One room a system."""

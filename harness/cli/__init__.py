@@ -1,0 +1,1 @@
+"""The `harness` command, a file for each subcommand."""

@@ -1,0 +1,43 @@
+"""`harness bench`: times of the schemes, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.common import Misuse, require_writable
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="decode, probe, static, routing; all without.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,
+    long: Annotated[
+        bool, typer.Option("--long", help="routing: masked layers beyond 8k on a CPU too.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file.")
+    ] = None,
+) -> None:
+    """Time the schemes side by side; prints medians and ratios as JSON."""
+    from harness.bench import BENCHMARKS, LONG
+
+    chosen = list(dict.fromkeys(names or BENCHMARKS))
+    if unknown := sorted(set(chosen) - set(BENCHMARKS)):
+        raise Misuse(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    if long and not LONG & set(chosen):
+        raise Misuse(f"--long is for {', '.join(LONG)}, which is not among {', '.join(chosen)}")
+    require_writable(json_file)
+    figures = {}
+    for name in chosen:
+        typer.echo(f"{name} …", err=True)
+        more = {"long": True} if long and name in LONG else {}
+        figures[name] = BENCHMARKS[name](repeats, **more)
+    text = json.dumps(figures, indent=1)
+    typer.echo(text)
+    if json_file is not None:
+        json_file.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,60 @@
+"""What the commands share: misuse and exit statuses, options and default folders, the console."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Exit statuses: a check is broken; the command cannot be run as asked.
+BROKEN, MISUSE = 1, 2
+
+RESULTS = Path("reports/latest")
+BASELINES = Path("reports/baselines")
+KNOWN = Path("suites/known_failures")
+
+Results = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
+Baselines = Annotated[Path, typer.Option(help="Folder of the baselines.")]
+Known = Annotated[Path, typer.Option(help="Folder of the known failures.")]
+Required = Annotated[list[str], typer.Option("--require", help="Subject that must have run.")]
+
+
+class Misuse(Exception):
+    """A command cannot be run as asked; the message is one line."""
+
+
+def require_folders(baselines: Path, known: Path) -> None:
+    """A folder that is not there would gate nothing."""
+    for option, folder in (("--baselines", baselines), ("--known", known)):
+        if not folder.is_dir():
+            raise Misuse(f"{option}: no such folder: {folder}")
+
+
+def require_writable(path: Path | None) -> None:
+    """Find out before minutes of checks that their result can be written; leaves no file."""
+    if path is None:
+        return
+    if path.is_dir():  # also what an empty path is
+        raise Misuse(f"--json: must be a file, got the folder {str(path)!r}")
+    if not path.resolve().parent.is_dir():
+        raise Misuse(f"--json: no such folder: {path.resolve().parent}")
+    there = path.exists()
+    try:
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise Misuse(f"--json: {path} cannot be written: {error.strerror}") from error
+    if not there:
+        path.unlink()
+
+
+def console() -> Console:
+    """Of width 140 where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # Without a terminal rich assumes 80 columns and folds the ids that people copy.
+    return console if console.is_terminal else Console(highlight=False, width=140)

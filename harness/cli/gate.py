@@ -1,0 +1,183 @@
+"""`harness run`, `gate`, `merge` and `report`: the matrix, its verdict and its report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.common import (
+    BASELINES,
+    BROKEN,
+    KNOWN,
+    RESULTS,
+    Baselines,
+    Known,
+    Misuse,
+    Required,
+    Results,
+    require_folders,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.gate.verdict import Verdict
+    from harness.report.past import Past
+
+
+def run(
+    context: typer.Context,
+    out: Results = RESULTS,
+    baselines: Baselines = BASELINES,
+    known: Known = KNOWN,
+    require: Required = [],  # noqa: B006 - typer copies it
+    lower: Annotated[
+        bool, typer.Option(help="Lower programs before a run of everything; else in its checks.")
+    ] = True,
+) -> None:
+    """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments.
+
+    Without such arguments a run that was not whole is red.
+    """
+    suites = sorted(Path("suites").glob("test_*.py"))
+    if not suites:
+        raise Misuse("no suites/test_*.py here: run it in a checkout of attention-harness")
+    require_folders(baselines, known)
+    before = _run_id(out)
+    given = any(Path(a.partition("::")[0]).exists() for a in context.args if not a.startswith("-"))
+    paths = [] if given else [str(path) for path in suites]
+    if lower and not context.args:
+        _lower_programs()
+    command = [sys.executable, "-m", "pytest", *paths, f"--harness-out={out}", *context.args]
+    status = subprocess.run(command, check=False).returncode
+    if _run_id(out) == before:
+        if status in {4, 5}:  # pytest has said why
+            raise Misuse("pytest selected nothing" if status == 5 else "pytest refused its options")
+        typer.echo(f"harness: pytest ended with status {status} before any check", err=True)
+        raise typer.Exit(BROKEN)
+    frame, verdict = _gate(out, baselines, known, require, whole=not context.args)
+    _report(frame, verdict, out)
+    raise typer.Exit(verdict.exit_status)
+
+
+def gate(
+    out: Results = RESULTS,
+    baselines: Baselines = BASELINES,
+    known: Known = KNOWN,
+    require: Required = [],  # noqa: B006 - typer copies it
+    whole: Annotated[bool, typer.Option("--whole", help="Red unless the run was whole.")] = False,
+) -> None:
+    """Give the verdict over the records of the last run; writes files for CI beside them."""
+    _, verdict = _gate(out, baselines, known, require, whole=whole)
+    raise typer.Exit(verdict.exit_status)
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Folders of results: shards, or suites.")],
+    out: Results = RESULTS,
+    baselines: Baselines = BASELINES,
+    known: Known = KNOWN,
+    require: Required = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Put runs that ran in parts together, then gate and report."""
+    from harness.results import merge as merging
+
+    require_folders(baselines, known)
+    try:
+        merged = merging.merge(parts, out)
+    except merging.MergeError as error:
+        raise Misuse(str(error)) from error
+    for shard in merged.absent:
+        typer.echo(f"shard {shard} is not there", err=True)
+    frame, verdict = _gate(out, baselines, known, require, whole=True)
+    _report(frame, verdict, out)
+    raise typer.Exit(verdict.exit_status)
+
+
+def report(
+    out: Results = RESULTS,
+    baselines: Baselines = BASELINES,
+    known: Known = KNOWN,
+) -> None:
+    """Draw the HTML report of the last run."""
+    from harness.gate import verdict as verdicts
+
+    require_folders(baselines, known)
+    _report(*verdicts.read(out, baselines, known), out)
+
+
+def _gate(
+    out: Path, baselines: Path, known: Path, require: list[str], *, whole: bool
+) -> tuple[pd.DataFrame, Verdict]:
+    """Judge the records in `out`, write what CI reads beside them, and print the verdict."""
+    from harness.gate import verdict as verdicts
+    from harness.report import comment, junit, summary
+
+    require_folders(baselines, known)
+    frame, verdict = verdicts.read(out, baselines, known, require, need_whole=whole)
+    (out / "summary.md").write_text(summary.to_markdown(frame, verdict), encoding="utf-8")
+    (out / comment.FILE).write_text(comment.to_comment(verdict), encoding="utf-8")
+    (out / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1), encoding="utf-8")
+    junit.write(frame, verdict, out / "junit.xml")
+    typer.secho(verdict.headline, fg="red" if verdict.red else "green", bold=True)
+    for drift in verdict.drift[:10]:
+        typer.echo(f"  drift: {drift}")
+    if verdict.drift or verdict.no_baseline:
+        typer.echo(
+            f"  {len(verdict.drift)} drifted, {verdict.no_baseline} without a baseline; "
+            "`harness baseline update` takes them over"
+        )
+    if verdict.no_claims:
+        typer.echo(f"  without a count of claims: {', '.join(verdict.no_claims)}")
+    for entry in verdict.stale:
+        typer.echo(f"  stale: {entry.subject}.toml, {entry.id}")
+    for item in verdict.outside:
+        typer.echo(f"  other test: {item}")
+    typer.echo(f"  {out / 'summary.md'}")
+    return frame, verdict
+
+
+def _lower_programs() -> None:
+    """Lower what the whole matrix will run: within a check it would count as the check's time."""
+    from harness.run.prelower import prelower
+
+    began = time.monotonic()
+    for n, done in enumerate(prelower(), 1):
+        if done.error or done.seconds > 1:  # the others were in the cache
+            said = done.error or f"{done.seconds:.0f} s"
+            typer.echo(f"lowered {n}: {done.target} {done.model}, {said}", err=True)
+    typer.echo(f"programs ready after {time.monotonic() - began:.0f} s", err=True)
+
+
+def _report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
+    from harness.report.html import build
+
+    typer.echo(f"  {build(frame, verdict, out / 'index.html', _past(frame))}")
+
+
+def _past(frame: pd.DataFrame) -> Past | None:
+    """What the history says, if it was kept up to this very run."""
+    from harness.report.past import past
+    from harness.results.history import History, HistoryError
+
+    try:
+        history = History()
+        runs = history.runs()
+        return past(history) if runs and runs[-1] in set(frame["run"]) else None
+    except HistoryError:  # none is kept, or duckdb is not there: the page says nothing of it
+        return None
+
+
+def _run_id(out: Path) -> str:
+    from harness.results.folder import Folder, RecordsError
+
+    try:
+        return Folder(out).read_run().run
+    except RecordsError:
+        return ""

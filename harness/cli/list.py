@@ -1,0 +1,43 @@
+"""`harness list`: what can be named."""
+
+from __future__ import annotations
+
+from harness.cli.common import console
+
+
+def list_() -> None:
+    """Subjects, models and schedules."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.cases import schedules
+    from harness.cases.models import TINY
+    from harness.run import registry
+
+    screen = console()
+    subjects = Table("subject", "version", "schemes", box=None, pad_edge=False)
+    for name in registry.names():
+        subjects.add_row(name, *_installed(name))
+    models = Table("model", "scheme", "layers", "window", "sink", box=None, pad_edge=False)
+    for m in TINY.values():
+        turn = f"chunk {m.chunk}" if m.chunk else str(m.window or "-")
+        models.add_row(m.name, m.scheme, str(m.n_layers), turn, str(m.sink or "-"))
+    makers = (schedules.standard, schedules.resets, schedules.rewinds, schedules.byte_runs)
+    names = [schedule.name for make in makers for schedule in make(8)]
+    screen.print(subjects)
+    screen.print()
+    screen.print(models)
+    screen.print(Text(f"\nschedules: {', '.join(names)}"))
+
+
+def _installed(name: str) -> tuple[str, str]:
+    """Version and schemes of a registered subject, or why it has none."""
+    from harness.run import registry
+
+    try:
+        subject = registry.load(name)
+    except registry.NotInstalled as absent:
+        return "-", str(absent)
+    except registry.TargetError as broken:
+        return "-", f"cannot be loaded: {broken}"
+    return registry.version(subject), ", ".join(sorted(subject.schemes))

@@ -1,0 +1,1 @@
+"""What is right: the dense oracle, a small decoder, inputs, and the bound on rounding."""

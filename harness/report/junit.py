@@ -1,0 +1,64 @@
+"""The verdict as JUnit XML, for the annotations of a CI service."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from harness.gate.verdict import Verdict
+from harness.results.finding import Status
+from harness.results.record import Record, from_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BROKEN = {Status.FAIL: Failure, Status.FIXED: Failure, Status.ERROR: Error, Status.MISSING: Error}
+_SKIPPED = {Status.KNOWN, Status.NOT_CLAIMED, Status.NOT_INSTALLED}
+
+#: Characters that XML 1.0 cannot hold, not even escaped.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write(frame: pd.DataFrame, verdict: Verdict, path: Path) -> None:
+    """One suite a subject, one test a record; and a suite "gate" for what no record holds."""
+    xml = JUnitXml("attention-harness")
+    records = from_frame(frame)
+    for subject in sorted({r.subject for r in records}):
+        suite = TestSuite(subject)
+        suite.add_testcases([_case(r) for r in records if r.subject == subject])
+        xml.add_testsuite(suite)
+    gate = TestSuite("gate")
+    gate.add_testcases(_gate_cases(verdict))
+    xml.add_testsuite(gate)
+    xml.write(str(path), pretty=True)
+
+
+def _case(record: Record) -> TestCase:
+    case = TestCase(f"{record.check} {record.case}".strip(), record.subject, record.seconds)
+    status, text = Status(record.status), _clean(record.message)
+    if status in _BROKEN:
+        outcome = _BROKEN[status](text, status.value)
+        outcome.text = _clean(f"{record.message}\n{record.reproduce}".strip())
+        case.result = [outcome]
+    elif status in _SKIPPED:
+        case.result = [Skipped(f"{status.value}: {record.known or text}")]
+    return case
+
+
+def _gate_cases(verdict: Verdict) -> list[TestCase]:
+    """The verdict, with what drifted, went stale or failed outside the matrix."""
+    case = TestCase("verdict", "gate")
+    stale = (f"stale known failure {e.subject} {e.id}" for e in verdict.stale)
+    details = [*map(str, verdict.drift), *stale, *verdict.outside]
+    if verdict.red:
+        failure = Failure(_clean(verdict.headline), "red")
+        failure.text = _clean("\n".join([*verdict.reasons, *details]))
+        case.result = [failure]
+    return [case]
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("?", text)

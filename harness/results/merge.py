@@ -1,0 +1,135 @@
+"""Runs that ran in parts, put together: shards of one matrix, and suites of other environments.
+
+A shard knows what all shards together were to run (``planned.json``), so that one that never came
+back leaves missing records, not a smaller run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.results.complete import strays
+from harness.results.finding import Status
+from harness.results.folder import Folder, RunInfo
+from harness.results.record import Collected, Record
+from harness.results.recorder import died_in_flight, new_run_id
+
+
+class MergeError(Exception):
+    """These folders cannot be put together; the message names them and says why."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    path: Path
+    info: RunInfo
+    collected: list[Collected]
+    records: list[Record]
+
+    @property
+    def group(self) -> int:
+        return int(self.info.shard.partition("/")[0])
+
+    @property
+    def of(self) -> int:
+        return int(self.info.shard.partition("/")[2])
+
+
+@dataclass(frozen=True)
+class Merged:
+    """info: of the merged run.  absent: shards that are not there, "3/4"."""
+
+    info: RunInfo
+    absent: list[str]
+
+
+def merge(folders: Sequence[Path], out: Path) -> Merged:
+    """Write the run that these folders are parts of to `out`.
+
+    Shards are taken together, whatever is missing of them reads "missing"; other runs are added.
+    The merged run is whole if the shards were cut from a whole one and all are there, or if one of
+    the others was.  Raises MergeError, or RecordsError for a folder that cannot be read.
+    """
+    if len({path.resolve() for path in folders}) < len(folders):
+        raise MergeError("one folder is named twice")
+    if out.resolve() in {path.resolve() for path in folders}:
+        raise MergeError(f"{out} is one of the parts")
+    parts = [_read(path) for path in folders]
+    shards = [part for part in parts if part.info.shard]
+    absent = _check_shards(shards)
+    planned = Folder(shards[0].path).read_planned() if shards else []
+    run = new_run_id()
+    info = RunInfo(
+        run,
+        whole=any(part.info.whole or part.info.of_whole for part in parts),
+        exit_status=_exit_status(parts),
+        outside=list(dict.fromkeys(item for part in parts for item in part.info.outside)),
+        arguments=[str(path) for path in folders],
+        absent=absent,
+    )
+    _write(Folder(out), info, _items(planned, parts), parts)
+    return Merged(info, absent)
+
+
+def _read(path: Path) -> _Part:
+    folder = Folder(path)
+    if found := strays(folder):
+        raise MergeError(f"{path} holds records that are not of its run: {'; '.join(found)}")
+    records = folder.read_records()
+    records += died_in_flight(folder, records)
+    return _Part(path, folder.read_run(), folder.read_collected(), records)
+
+
+def _check_shards(shards: Sequence[_Part]) -> list[str]:
+    """The shards that are not there.  Raises MergeError unless the others are of one run."""
+    if not shards:
+        return []
+    first = shards[0]
+    planned = {item.item for item in Folder(first.path).read_planned()}
+    taken: dict[int, Path] = {}
+    for part in shards:
+        if part.of != first.of:
+            raise MergeError(
+                f"{part.path} is one of {part.of} shards, {first.path} one of {first.of}"
+            )
+        if part.group in taken:
+            raise MergeError(f"{taken[part.group]} and {part.path} are both shard {part.group}")
+        taken[part.group] = part.path
+        other = {item.item for item in Folder(part.path).read_planned()}
+        if other != planned:
+            raise MergeError(
+                f"{part.path} and {first.path} are shards of different matrices: "
+                f"{len(other ^ planned)} items are in one of them alone"
+            )
+    return [f"{n}/{first.of}" for n in range(1, first.of + 1) if n not in taken]
+
+
+def _items(planned: Iterable[Collected], parts: Sequence[_Part]) -> list[Collected]:
+    """What was to run, once each; a subject that ran somewhere is not also "not installed"."""
+    ran = {r.subject for part in parts for r in part.records if r.case}
+    items = {item.item: item for item in planned}
+    for part in parts:
+        items |= {item.item: item for item in part.collected}
+    return [item for item in items.values() if item.case or item.subject not in ran]
+
+
+def _write(
+    folder: Folder, info: RunInfo, items: Sequence[Collected], parts: Sequence[_Part]
+) -> None:
+    wanted = {item.item for item in items}
+    folder.clear()
+    folder.write_collected(items)
+    folder.write_run(info)
+    with folder.records.open("w", encoding="utf-8") as out:
+        for record in (r for part in parts for r in part.records):
+            if record.item in wanted or record.status != Status.NOT_INSTALLED:
+                out.write(replace(record, run=info.run).to_json() + "\n")
+
+
+def _exit_status(parts: Sequence[_Part]) -> int | None:
+    """None if any part did not end; else the worst."""
+    statuses = [part.info.exit_status for part in parts]
+    ended = [status for status in statuses if status is not None]
+    return max(ended) if len(ended) == len(statuses) else None

@@ -1,0 +1,141 @@
+"""Writes the records of a pytest session while it runs.  Lives in the process that survives.
+
+Under xdist that is the controller: workers send records with their reports and leave word of what
+they are at, so that a worker that is killed in mid-check still gets its record.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from harness.results.folder import Folder, RunInfo
+from harness.results.record import Collected, Record, missing, write_atomically
+
+
+def new_run_id() -> str:
+    """Sorts by time, and two runs of one second differ."""
+    return f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def announce(
+    folder: Folder,
+    run: str,
+    items: Iterable[Collected],
+    *,
+    whole: bool,
+    shard: str = "",
+    planned: Iterable[Collected] = (),
+) -> None:
+    """In the process that collects: say what is to run, for `Recorder.begin`.
+
+    shard, planned: of a run that is one of several, "2/4" and what they are to run together.
+    """
+    folder.inflight.mkdir(parents=True, exist_ok=True)
+    word = {
+        "whole": whole,
+        "items": [asdict(item) for item in items],
+        "shard": shard,
+        "planned": [asdict(item) for item in planned],
+    }
+    write_atomically(_word(folder, run), json.dumps(word))
+
+
+def _word(folder: Folder, run: str) -> Path:
+    return folder.inflight / f"{run}.collected"
+
+
+class Recorder:
+    """Appends records to a folder of results, and knows what was to come."""
+
+    def __init__(self, folder: Folder, run: str, arguments: list[str]) -> None:
+        self.folder = folder
+        self.info = RunInfo(run, arguments=arguments)
+        self.items: dict[str, Collected] = {}
+        self.count = 0
+
+    @property
+    def active(self) -> bool:
+        """True once conformance checks were collected: only then is anything written."""
+        return bool(self.items)
+
+    def begin(self) -> None:
+        """Start a fresh folder with what was announced; without a word of it, stay inactive."""
+        word = _word(self.folder, self.info.run)
+        if self.active or not word.exists():
+            return
+        said = json.loads(word.read_text(encoding="utf-8"))
+        items = [Collected(**item) for item in said["items"]]
+        if not items:
+            return
+        self.items = {item.item: item for item in items}
+        self.info.shard = said["shard"]
+        self.info.whole = said["whole"] and not self.info.shard
+        self.info.of_whole = said["whole"]
+        self.folder.clear()
+        self.folder.records.touch()  # a session that dies in its first check has no record
+        self.folder.write_collected(items)
+        if self.info.shard:
+            self.folder.write_planned(Collected(**item) for item in said["planned"])
+        self.folder.write_run(self.info)
+
+    def record(self, record: Record) -> None:
+        """One record, on disk when this returns."""
+        self.folder.append(record)
+        self.count += 1
+
+    def outside(self, item: str) -> None:
+        """A test that is no conformance check failed."""
+        if item not in self.info.outside:
+            self.info.outside.append(item)
+        if self.active:
+            self.folder.write_run(self.info)
+
+    def crashed(self, item: str, worker: str, limit: float, how: str = "") -> Record | None:
+        """The record of the check that a worker died in; None if it was no conformance check.
+
+        limit: seconds after which a check counts as hung.  how: what is known of the death.
+        """
+        if item not in self.items:
+            return None
+        record = self.folder.in_flight(worker)
+        if record is None or record.item != item:
+            record = missing(self.info.run, self.items[item])
+            record.status = "error"
+            record.message = f"the process died before the check began{how}"
+            return record
+        age = self.folder.seconds_at(worker)
+        hung = limit > 0 and age is not None and age >= limit
+        record.message = (
+            f"hung: no answer within {limit:g} s, and the process had to be ended"
+            if hung
+            else f"the process died in mid-check{how}"
+        )
+        record.seconds = age
+        self.folder.landed(worker)
+        return record
+
+    def end(self, exit_status: int) -> None:
+        """The session is over."""
+        if not self.active:
+            return
+        self.info.exit_status = exit_status
+        self.folder.write_run(self.info)
+        shutil.rmtree(self.folder.inflight, ignore_errors=True)
+
+
+def died_in_flight(folder: Folder, records: Iterable[Record]) -> list[Record]:
+    """What was in flight when the whole session died: the session wrote no record of it."""
+    there = {record.item for record in records}
+    out = []
+    for path in sorted(folder.inflight.glob("*.json")):
+        record = folder.in_flight(path.stem)
+        if record is not None and record.item not in there:
+            record.message = "the session died in mid-check"
+            out.append(record)
+    return out

@@ -1,0 +1,93 @@
+"""pytest hooks of the process that survives a crash: they write records and how the run ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.results.record import Record, figure_text
+from harness.results.recorder import Recorder
+
+#: The properties under which a report carries its record and the record's status.
+RECORD, STATUS = "harness", "harness-status"
+
+
+def attach(report: pytest.TestReport, record: Record) -> None:
+    """Send a record along with a report: properties travel from a worker to the controller."""
+    report.user_properties.append((RECORD, record.to_json()))
+    report.user_properties.append((STATUS, record.status))
+
+
+def describe(record: Record) -> str:
+    """What broke, by how much, from where on, and how to see it again."""
+    figures = [
+        f"{name} {figure_text(value)}"
+        for name, value in (
+            ("first bad position", record.first_bad),
+            ("figure", record.figure),
+            ("bound", record.bound),
+        )
+        if value is not None
+    ]
+    lines = [f"{record.subject} {record.check} {record.status}: {record.message}"]
+    lines += [", ".join(figures)] if figures else []
+    return "\n".join([*lines, f"reproduce: {record.reproduce}"])
+
+
+class Keeper:
+    """Writes what arrives, at once."""
+
+    def __init__(self, recorder: Recorder, limit: float) -> None:
+        self.recorder = recorder
+        self.limit = limit
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write the record of a report; note a failure that has none."""
+        line = dict(report.user_properties).get(RECORD)
+        if line is not None:
+            self.recorder.record(Record.from_json(str(line)))
+        elif report.failed:
+            self.recorder.outside(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that could not be collected."""
+        if report.failed:
+            self.recorder.outside(report.nodeid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """A worker has said what is to run."""
+        self.recorder.begin()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        """Give the check that took its worker with it a record; the log hook writes it."""
+        gateway = report.node.gateway  # crash reports have no worker_id
+        record = self.recorder.crashed(crashitem, gateway.id, self.limit, _how(gateway))
+        if record is not None:
+            report.longrepr = describe(record)
+            report.location = (*report.location[:2], crashitem.partition("::")[2])
+            attach(report, record)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Say how the run ended."""
+        self.recorder.end(int(exitstatus))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where the records are."""
+        if self.recorder.active:
+            terminalreporter.write_line(
+                f"{self.recorder.count} records in {self.recorder.folder.path}; "
+                "`harness gate` gives the verdict"
+            )
+
+
+def _how(gateway: Any) -> str:
+    """How a worker's process ended, where execnet's handle of it tells."""
+    process = getattr(getattr(gateway, "_io", None), "popen", None)
+    if process is None:
+        return ""
+    status = process.wait(timeout=5)
+    return f" (signal {-status})" if status < 0 else f" (exit status {status})"

@@ -1,0 +1,82 @@
+"""Lowers the programs of subjects ahead of their checks: ``python -m harness.run.prelower``.
+
+A check has a time limit, and lowering a program takes longer than running it by orders of
+magnitude.  Where the programs are in the cache already, this costs seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+from harness.cases.case import Case
+from harness.run import plan, registry
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The programs of one subject's model; error: what lowering one of them raised, if anything."""
+
+    target: str
+    model: str
+    seconds: float
+    error: str = ""
+
+
+def prelower(targets: Iterable[str] | None = None, workers: int = 2) -> Iterator[Lowered]:
+    """Lower what the plans of `targets` call for, all registered ones by default, as it is done.
+
+    A subject takes part if it has ``lowered(case)``.  What fails here fails again in its checks,
+    where it is judged.  Raises registry.TargetError for a target that cannot be loaded.
+    """
+    tasks = [task for target in targets or registry.names() for task in _tasks(target)]
+    if not tasks:
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the workers import torch
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_lower, *task) for task in tasks]):
+            yield done.result()
+
+
+def _tasks(target: str) -> list[tuple[str, str]]:
+    """(target, model) of every model for which a subject lowers programs."""
+    try:
+        subject = registry.load(target)
+    except registry.NotInstalled:
+        return []
+    if not hasattr(subject, "lowered"):
+        return []
+    return [(target, model) for model in dict.fromkeys(c.model.name for c in _cases(subject))]
+
+
+def _lower(target: str, model: str) -> Lowered:
+    began = time.perf_counter()
+    subject = registry.load(target)
+    error = ""
+    try:
+        for case in _cases(subject):
+            if case.model.name == model:
+                subject().lowered(case)
+    except Exception as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    return Lowered(target, model, time.perf_counter() - began, error)
+
+
+def _cases(subject: type[Any]) -> Iterator[Case]:
+    return (case for _, case in plan.items(subject))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print one line for each model as its programs are there."""
+    for done in prelower(arguments or None):
+        print(f"{done.seconds:6.1f} s  {done.target} {done.model}  {done.error}".rstrip())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,125 @@
+"""Kernels of sliding-window attention with one interface, in the order in which they are tried.
+
+    kernel.refuses(q, k, v) -> why it cannot take these tensors, or ""
+    kernel(q, k, v, window, scale) -> out (B, Hq, S, D), differentiable
+
+q (B, Hq, S, D); k, v (B, Hkv, S, D).  window counts keys, the query's own included, which is
+(window - 1, 0) for flash attention: keys to the left and to the right of the query's own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from harness.schemes.band.kernel import banded
+
+#: Flash attention 2 ends here.  The router ends here with every kernel, so that a layer does not
+#: change its path with the machine.
+MAX_HEAD_DIM = 256
+
+_HALF = (torch.float16, torch.bfloat16)
+_AMPERE = (8, 0)
+
+
+class WindowKernel(Protocol):
+    """Causal attention of a sliding window."""
+
+    name: str
+
+    def refuses(self, q: Tensor, k: Tensor, v: Tensor) -> str:
+        """Why the kernel cannot take these tensors; "" if it can."""
+        ...
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
+        """(B, Hq, S, D); the queries are the last Sq of the Sk positions."""
+        ...
+
+
+def sides(window: int) -> tuple[int, int]:
+    """A window as flash attention counts it: keys left and right of the query's own."""
+    return window - 1, 0
+
+
+class FlashAttn:
+    """The flash-attn package."""
+
+    name = "flash_attn"
+
+    def refuses(self, q: Tensor, k: Tensor, v: Tensor) -> str:
+        return _flash_attn()[1] or _not_for_flash(q, k, v)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
+        attend, _ = _flash_attn()
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        out: Tensor = attend(q, k, v, softmax_scale=scale, causal=True, window_size=sides(window))
+        return out.transpose(1, 2)
+
+
+class TorchFlash:
+    """The flash attention 2 within torch, which has windows though no public function says so."""
+
+    name = "torch.fa2"
+
+    def refuses(self, q: Tensor, k: Tensor, v: Tensor) -> str:
+        if not torch.backends.cuda.is_flash_attention_available():
+            return "torch was built without flash attention"
+        return _not_for_flash(q, k, v)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
+        left, right = sides(window)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        out: Tensor = torch.ops.aten._flash_attention_forward(
+            q, k, v, None, None, q.shape[1], k.shape[1], 0.0, True, False,
+            scale=scale, window_size_left=left, window_size_right=right,
+        )[0]  # fmt: skip
+        return out.transpose(1, 2)
+
+
+class Banded:
+    """The band of blocks, on any device and in any dtype."""
+
+    name = "banded"
+
+    def refuses(self, q: Tensor, k: Tensor, v: Tensor) -> str:
+        del k, v
+        return "" if q.is_floating_point() else f"{q.dtype} is no floating-point dtype"
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
+        return banded(q, k, v, window, scale)
+
+
+#: The fastest first.
+KERNELS: tuple[WindowKernel, ...] = (FlashAttn(), TorchFlash(), Banded())
+
+
+@cache
+def _flash_attn() -> tuple[Any, str]:
+    """The function, or why there is none: a wheel for another torch is there, and does not load."""
+    if importlib.util.find_spec("flash_attn") is None:
+        return None, "flash-attn is not installed"
+    try:
+        return importlib.import_module("flash_attn").flash_attn_func, ""
+    except (ImportError, OSError, AttributeError) as error:
+        return None, f"flash-attn does not load: {str(error).partition(chr(10))[0]}"
+
+
+def _not_for_flash(q: Tensor, k: Tensor, v: Tensor) -> str:
+    """What flash attention 2 asks of its tensors."""
+    if q.dtype not in _HALF:
+        return f"{q.dtype} is not half precision"
+    head_dim = q.shape[-1]
+    if head_dim > MAX_HEAD_DIM or head_dim % 8:
+        return f"head_dim {head_dim} is not a multiple of 8 up to {MAX_HEAD_DIM}"
+    if not q.shape[-1] == k.shape[-1] == v.shape[-1]:
+        return "q, k and v differ in head_dim"
+    if q.device.type != "cuda":
+        return "needs CUDA"
+    if torch.cuda.get_device_capability(q.device) < _AMPERE:
+        return "needs compute capability 8.0"
+    return ""

@@ -1,0 +1,228 @@
+"""Sliding-window attention as a band of blocks: forward, and a backward that recomputes nothing.
+
+Memory is O(S * (window + block)) at most, on any device and in any floating-point dtype.  The
+forward keeps the output and the logsumexp of each row, as flash attention does.  The backward goes
+by blocks of keys: the gradients of a block's keys are then complete at once, and only those of the
+queries are added up.  (Plain autograd through slices fills a gradient of full length for each
+slice, which is O(S**2 / block).)
+
+Keys and values are never expanded to the number of query heads: in the forward the rows of all
+query heads that share a key head become the rows of one block, in the backward a block of keys is
+repeated for the time of one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.schemes.band.blocks import BandMasks, Run, key_runs, query_runs
+from harness.schemes.band.engines import Engine, Gradients, accumulator, engine_for
+from harness.schemes.validation import check_attention, check_int
+
+#: Blocks of one shape that go into one call: fewer barriers between threads, more temporaries.
+#: Half precision has room for twice as many in the same bytes.
+_FORWARD_BLOCKS, _HALF_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 8, 16, 2
+
+#: torch's flash attention for the CPU works in tiles of 32 query rows, of 64 from 192 rows on, and
+#: of 256 from 768 on.
+_TILED_ROWS, _WIDE_ROWS = 192, 768
+
+#: From this window on a half-precision backward gives its blocks the rows of wide tiles.
+_WIDE_WINDOW = 160
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of a block of queries in the forward, and of a block of keys in the backward."""
+
+    forward: int
+    backward: int
+
+
+def block_sizes(window: int, groups: int, dtype: torch.dtype) -> Sizes:
+    """The block sizes for a window and `groups` query heads to a key head.
+
+    A block computes window + size - 1 scores for a row that needs window of them, so a block is no
+    longer than the window, but for the 64 rows that make a call worth its while.  Beyond that,
+    measured on CPUs at head_dim 64 and 256, which agree: the forward wants the 192 rows of a
+    larger tile, those of all heads that share keys together, but 96 of each head at least; the
+    backward, whose tiles run along the queries, 128 keys, and 192 in half precision.
+
+    There it is a matter of accuracy, too: the kernel rounds the gradients of keys and values to
+    the dtype after every tile of queries.  With the widest tiles that is as often as in masked
+    attention over a long sequence; with narrow ones it is four times as often, and the error of
+    dk and dv half as large again.
+    """
+    forward = max(96, _TILED_ROWS // groups)
+    longest = max(window, 64)
+    if dtype.itemsize != 2:
+        return Sizes(min(forward, longest), min(128, longest))
+    if window < _WIDE_WINDOW:
+        return Sizes(min(forward, longest), min(192, longest))
+    return Sizes(min(forward, longest), max(192, _WIDE_ROWS + 1 - window))
+
+
+def banded(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int,
+    scale: float | None = None,
+    sizes: Sizes | None = None,
+) -> Tensor:
+    """Causal attention of a sliding window, differentiable once.
+
+    q (B, Hq, Sq, D); k, v (B, Hkv, Sk, D), Hq % Hkv == 0; the queries are the last Sq of the Sk
+    positions.  window: keys that a query sees, its own included.  scale: 1 / sqrt(D) by default.
+    sizes: of the blocks, `block_sizes` by default.  Returns (B, Hq, Sq, D), laid out as
+    (B, Sq, Hq, D).  Raises ValueError (TypeError for what is no tensor) naming what does not fit.
+    """
+    check_attention(q, k, v)
+    check_int("window", window, 1)
+    if sizes is None:
+        sizes = block_sizes(window, q.shape[1] // k.shape[1], q.dtype)
+    check_int("sizes.forward", sizes.forward, 1)
+    check_int("sizes.backward", sizes.backward, 1)
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    window = min(window, k.shape[2])
+    out: Tensor = _Banded.apply(q, k, v, window, scale, sizes)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Banded(torch.autograd.Function):
+    """`band_forward` and `band_backward` for autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float, sizes: Sizes
+    ) -> Tensor:
+        out, logsumexp = band_forward(q, k, v, window, scale, sizes.forward)
+        ctx.save_for_backward(q, k, v, out, logsumexp)
+        ctx.band = window, scale, sizes.backward
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        found = _Gradients.apply(grad, *ctx.saved_tensors, *ctx.band)  # type: ignore[no-untyped-call]
+        return (*found, None, None, None)
+
+
+class _Gradients(torch.autograd.Function):
+    """`band_backward` as a node of its own, which has no derivative and says so.
+
+    `once_differentiable` does not do: `torch.autograd.grad` visits only what leads to its inputs,
+    and so leaves out the node with the error, and with it this share of a second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Gradients:
+        del ctx
+        return band_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        del ctx, grads
+        raise RuntimeError("banded attention has a first derivative only, no second")
+
+
+def band_forward(
+    q: Tensor, k: Tensor, v: Tensor, window: int, scale: float, size: int
+) -> tuple[Tensor, Tensor]:
+    """(out (B, Hq, Sq, D), logsumexp (B, Hq, Sq)), by blocks of `size` queries."""
+    unseen = max(0, k.shape[2] - q.shape[2] - window + 1) // 2 * 2  # blocks begin at even keys
+    k, v = k[:, :, unseen:], v[:, :, unseen:]
+    if q.shape[2] > size:
+        k, v = _head_by_head(k), _head_by_head(v)
+    q, k, v = (_unit_stride(x) for x in (q, k, v))
+    most = _HALF_FORWARD_BLOCKS if q.dtype.itemsize == 2 else _FORWARD_BLOCKS
+    engine, runs = engine_for(q), query_runs(q.shape[2], k.shape[2], window, size, most)
+    masks = BandMasks(runs, window, q, q.shape[1] // k.shape[1])
+    out = _empty(q, q.dtype)
+    logsumexp = q.new_empty(q.shape[:3], dtype=accumulator(q.dtype))
+    for row in zip(q, k, v, out, logsumexp, strict=True):
+        for run in runs:
+            _forward_run(engine, run, masks.of(run), scale, *row)
+    return out, logsumexp
+
+
+def _forward_run(
+    engine: Engine, run: Run, mask: Tensor, scale: float,
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+) -> None:  # fmt: skip
+    """One run of one batch row; writes its rows of out and logsumexp."""
+    groups = q.shape[0] // k.shape[0]
+    # (Hkv, count, groups, n, D): all rows that read the same keys become rows of one block, and
+    # blocks that share most of their keys follow one another.
+    rows = _shared(run.queries_of(q), groups).flatten(2, 3)
+    found = engine.forward(rows, run.keys_of(k), run.keys_of(v), mask, scale)
+    for whole, part in zip((out, logsumexp), found, strict=True):
+        to = _shared(run.queries_of(whole), groups)
+        to.copy_(part.view(*part.shape[:2], groups, run.n_queries, *part.shape[3:]))
+
+
+def band_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+    window: int, scale: float, size: int,
+) -> Gradients:  # fmt: skip
+    """(dq, dk, dv) shaped like q, k, v, from what `band_forward` gave, by blocks of `size` keys."""
+    grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
+    engine, runs = engine_for(q), key_runs(q.shape[2], k.shape[2], window, size, _BACKWARD_BLOCKS)
+    masks = BandMasks(runs, window, q)
+    # A query's gradient is a sum over blocks, which half precision would round at every step.
+    dq = _empty(q, accumulator(q.dtype)).zero_()
+    dk, dv = _empty(k, k.dtype), _empty(v, v.dtype)
+    unseen = runs[0].key
+    dk[:, :, :unseen], dv[:, :, :unseen] = 0, 0
+    for row in zip(grad, q, k, v, out, logsumexp, dq, dk, dv, strict=True):
+        for run in runs:
+            _backward_run(engine, run, masks.of(run), scale, *row)
+    return dq.to(q.dtype), dk, dv
+
+
+def _backward_run(
+    engine: Engine, run: Run, mask: Tensor, scale: float,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
+    dq: Tensor, dk: Tensor, dv: Tensor,
+) -> None:  # fmt: skip
+    """One run of one batch row; adds to its rows of dq, writes its keys of dk and dv."""
+    groups = q.shape[0] // k.shape[0]
+    rows = [run.queries_of(x) for x in (grad, q, out, logsumexp)]
+    keys, values = (run.keys_of(x) for x in (k, v))
+    if groups > 1:
+        keys, values = (x.repeat_interleave(groups, dim=0) for x in (keys, values))
+    part_q, *parts = engine.backward(rows[0], rows[1], keys, values, rows[2], rows[3], mask, scale)
+    # The rectangles of a run overlap in their queries: one at a time.
+    for to, part in zip(run.queries_of(dq).unbind(1), part_q.unbind(1), strict=True):
+        to.add_(part)
+    for whole, part in zip((dk, dv), parts, strict=True):
+        run.keys_of(whole).copy_(part if groups == 1 else _shared(part, groups).sum(2))
+
+
+def _shared(x: Tensor, groups: int) -> Tensor:
+    """(Hq, count, …) -> a view (Hkv, count, groups, …): the query heads of each key head."""
+    return x.view(-1, groups, *x.shape[1:]).transpose(1, 2)
+
+
+def _empty(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, H, S, D) like x, laid out as (B, S, H, D), which is how models go on with it."""
+    b, h, s, d = x.shape
+    return x.new_empty(b, s, h, d, dtype=dtype).transpose(1, 2)
+
+
+def _head_by_head(x: Tensor) -> Tensor:
+    """Keys or values that several blocks read: in half precision on a CPU as a copy, by heads.
+
+    Products of half precision there gain a twentieth where the keys of a head lie side by side,
+    which the (B, S, H, D) of models does not give, and the copy costs a fifth of that.  Those of
+    float32 gain nothing.
+    """
+    return x.contiguous() if x.dtype.itemsize == 2 and x.device.type == "cpu" else x
+
+
+def _unit_stride(x: Tensor) -> Tensor:
+    """x itself, or a copy where its rows are not contiguous (an expanded gradient, say)."""
+    return x if x.stride(-1) == 1 else x.contiguous()

@@ -1,0 +1,1 @@
+"""Attention sinks: a ring buffer and an evicting cache."""

@@ -1,0 +1,102 @@
+"""Cache lengths of a static graph, one per layer, from the options of an export.
+
+The rules are those of the options ``sliding_window`` and ``sliding_window_pattern`` proposed for
+ExecuTorch's static CoreML export (pytorch/executorch#19250 and #19251), with what those leave open
+refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.cases.models import pattern_types
+from harness.schemes.validation import check_int
+
+
+def resolve_cache_len(
+    max_context_len: int, input_len: int, sliding_window: int | None = None
+) -> int:
+    """Cached positions of one layer: ``max_context_len - input_len``, capped at the window.
+
+    The chunk of `input_len` tokens is not in the cache while it is processed: its keys stand
+    beside the cached ones.  A window of W keys, the query's own included, therefore needs W - 1
+    cached positions, and any mask that follows positions makes the window exact with W - 1 or
+    more: what lies outside a query's window is masked slot by slot, in the cache as in the chunk.
+    The cap is W, not W - 1, as in the export whose options these are; the spare slot lets a
+    rewind by one position succeed.
+
+    Raises ValueError naming the field for a length < 1, an input_len that leaves no context, and
+    a sliding_window < 1 or larger than max_context_len.
+    """
+    check_int("max_context_len", max_context_len, 1)
+    check_int("input_len", input_len, 1)
+    if input_len >= max_context_len:
+        raise ValueError(
+            f"input_len must be smaller than max_context_len={max_context_len}, got {input_len}"
+        )
+    available = max_context_len - input_len
+    if sliding_window is None:
+        return available
+    check_int("sliding_window", sliding_window, 1)
+    if sliding_window > max_context_len:
+        raise ValueError(
+            f"sliding_window must be at most max_context_len={max_context_len}, "
+            f"got {sliding_window}"
+        )
+    return min(sliding_window, available)
+
+
+def resolve_cache_lens(
+    n_layers: int,
+    max_context_len: int,
+    input_len: int,
+    sliding_window: int | None = None,
+    sliding_window_pattern: int | None = None,
+    layer_types: Sequence[str] | None = None,
+) -> list[int]:
+    """Cached positions of each layer, by `resolve_cache_len`.
+
+    Without a window every layer is full; with a window alone every layer slides; with a pattern P
+    layer i is full iff ``(i + 1) % P == 0``; `layer_types` (Hugging Face names) says it layer by
+    layer instead.
+
+    Raises ValueError naming the field for n_layers < 1, a pattern without a window, a pattern
+    <= 1, pattern and layer_types together, layer_types of another length or with another name
+    than full_attention or sliding_attention, sliding layers without a window, and all that
+    `resolve_cache_len` refuses.
+    """
+    check_int("n_layers", n_layers, 1)
+    if sliding_window_pattern is not None:
+        check_int("sliding_window_pattern", sliding_window_pattern, 2)
+        if sliding_window is None:
+            raise ValueError(
+                f"sliding_window_pattern={sliding_window_pattern} needs a sliding_window: "
+                f"it says which layers do not slide"
+            )
+    full = resolve_cache_len(max_context_len, input_len)
+    capped = resolve_cache_len(max_context_len, input_len, sliding_window)
+    if layer_types is None:
+        kinds = pattern_types(n_layers, sliding_window_pattern)
+    else:
+        kinds = _checked_types(layer_types, n_layers, sliding_window, sliding_window_pattern)
+    return [full if kind == "full_attention" else capped for kind in kinds]
+
+
+def _checked_types(
+    layer_types: Sequence[str], n_layers: int, window: int | None, pattern: int | None
+) -> tuple[str, ...]:
+    if pattern is not None:
+        raise ValueError(
+            f"sliding_window_pattern={pattern} and layer_types say the same thing twice; give one"
+        )
+    if len(layer_types) != n_layers:
+        raise ValueError(
+            f"layer_types must name n_layers={n_layers} layers, got {len(layer_types)}"
+        )
+    allowed = ("full_attention", "sliding_attention")
+    for i, kind in enumerate(layer_types):
+        if kind not in allowed:
+            raise ValueError(f"layer_types[{i}] must be one of {allowed}, got {kind!r}")
+        if kind == "sliding_attention" and window is None:
+            raise ValueError(f"layer_types[{i}] is sliding_attention, which needs sliding_window")
+    return tuple(layer_types)

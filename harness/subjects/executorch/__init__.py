@@ -1,0 +1,1 @@
+"""ExecuTorch: static caches and attention sinks, eager and lowered."""

@@ -1,0 +1,253 @@
+"""ExecuTorch's own windowed attention as its users ship it: lowered to .pte and run from there.
+
+`executorch.static.pte` goes the way of the release's `export_static_llm_coreml.py`, with portable
+kernels in place of Core ML's delegate; `executorch.sink.pte` the way of ``export_llama
+--use_attention_sink S,W --disable_dynamic_shape``, whose program takes one token at a time;
+`executorch.sink.dynamic` is what that command makes by default.  What feeds the programs, and the
+release's conventions, are those of the eager subjects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.cases.case import Case
+from harness.contract import Decoder
+from harness.export.exportable import Dynamic, Exportable, Graph, quiet
+from harness.export.program_cache import Entry
+from harness.subjects.executorch import body, lowering
+from harness.subjects.executorch import static as executorch_static
+from harness.subjects.executorch.runtime import Lazy, LoweredSubject
+from harness.subjects.executorch.sink import RingDecoder
+
+#: Positions that sink programs are lowered for: the remapped ones never reach it.
+CONTEXT = 128
+
+
+class StandIn(nn.Module):
+    """What stands for a graph, as the module that the eager decoders call."""
+
+    def __init__(self, graph: Graph, convert: Callable[..., tuple[Any, ...]] | None = None) -> None:
+        super().__init__()
+        self.graph, self.convert = graph, convert
+
+    def forward(self, *args: Any) -> Any:
+        return self.graph(*(self.convert(*args) if self.convert else args))
+
+
+def _as_int32(tokens: Tensor, options: Any) -> tuple[Tensor, Any]:
+    """The release's manager makes int32 of a list of tokens, and its export takes int32."""
+    return tokens.int() if tokens.dtype == torch.int64 else tokens, options
+
+
+def _start_alone(tokens: Tensor, options: Any) -> tuple[Tensor, Any]:
+    """With dynamic shapes the release is told the first position of a chunk."""
+    return tokens, {"input_pos": options["input_pos"][:1]}
+
+
+class StaticDecoder(executorch_static.StaticDecoder):
+    """The release's manager around a program, or whatever stands for its graph."""
+
+    def __init__(self, case: Case, graph: Graph | None = None) -> None:
+        super().__init__(case, "shift_pointer", split=False)
+        self.module = self.model
+        if graph is not None:
+            self.model = StandIn(graph, _as_int32)
+
+    def example(self) -> tuple[Tensor, dict[str, Any]]:
+        """Arguments of the first run, as the release's export script makes them."""
+        manager, n = self.manager, self.input_len
+        options = {
+            "masks": manager.masks,
+            "freqs_cos_override": manager.freqs_cos[:n],
+            "freqs_sin_override": manager.freqs_sin[:n],
+            "in_cache_state": (manager.k_caches, manager.v_caches),
+        }
+        return torch.zeros(1, n, dtype=torch.int32), options
+
+
+class StaticPte(LoweredSubject):
+    """`StaticAttention` in style shift_pointer, one program per input length."""
+
+    name = "executorch.static.pte"
+    schemes = frozenset({"uniform", "interleaved"})
+
+    @staticmethod
+    def covers(check: str, case: Case) -> bool:
+        """A few input lengths of one uniform model, and one of an interleaved one."""
+        name = case.schedule.name
+        if case.batch != 1 or case.dtype != "float32" or check in {"cache_bytes", "peak_bytes"}:
+            return False
+        if case.model.name == "gemma2":
+            return name == "chunk-4" and check != "refusal"
+        wanted = {"chunk-4", "chunk-w", "short-prefill-by-4-then-decode", "decode-3wraps"}
+        return case.model.name == "mistral" and name in wanted | {"reset-after-3wraps"}
+
+    def open(self, case: Case) -> Decoder:
+        """A manager with empty caches around the program."""
+        self.claim(case)
+        return StaticDecoder(case, Lazy(lambda: self.program(case).graph()))
+
+    def exportable(self, case: Case) -> Exportable:
+        """The graph that is lowered."""
+        self.claim(case)
+        decoder = StaticDecoder(case)
+        return Exportable(
+            module=decoder.module,
+            methods={"forward": decoder.example()},
+            drive=lambda graph: StaticDecoder(case, graph),
+        )
+
+    def lowered(self, case: Case) -> Entry:
+        """The program of a case's model, input length and cache lengths."""
+
+        def make() -> Entry:
+            programs = self.exportable(case).export_static()
+            return lowering.lower(programs, "portable")
+
+        about = {"cache_lens": executorch_static.cache_lens(case), "input_len": case.max_chunk}
+        return _cached("static", case, about, make)
+
+
+class SinkDecoder(RingDecoder):
+    """A program of one token, or what stands for its graph: a feed of n tokens is n runs."""
+
+    def __init__(self, case: Case, graph: Graph, layer_bytes: Callable[[], list[int]]) -> None:
+        super().__init__(case, StandIn(graph))
+        self.layer_bytes = layer_bytes
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        one_by_one = (tokens[:, i : i + 1].contiguous() for i in range(tokens.shape[1]))
+        return torch.cat([RingDecoder.feed(self, token) for token in one_by_one], 1)
+
+    def cache_bytes(self) -> list[int]:
+        return self.layer_bytes()
+
+
+class SinkPte(LoweredSubject):
+    """`enable_attention_sink`, lowered for one token at a time."""
+
+    name = "executorch.sink.pte"
+    schemes = frozenset({"sink", "uniform"})
+
+    @staticmethod
+    def covers(check: str, case: Case) -> bool:
+        """Three models, and of the schedules those that differ where all feeds are of one token."""
+        if case.batch != 1 or case.dtype != "float32" or check == "peak_bytes":
+            return False
+        wanted = {"decode-3wraps", "chunk-4", "prefill-w", "prefill-3w+5"}
+        named = case.schedule.name in wanted or check in {"reset", "cache_bytes"}
+        return case.model.name in {"llama3-sink2", "llama3-sink4", "mistral"} and named
+
+    def open(self, case: Case) -> Decoder:
+        """A decoder around the program, its rings empty."""
+        self.claim(case)
+        return SinkDecoder(
+            case, Lazy(lambda: self.program(case).graph()), lambda: self._layer_bytes(case)
+        )
+
+    def exportable(self, case: Case) -> Exportable:
+        """The graph that is lowered."""
+        self.claim(case)
+        return Exportable(
+            module=transformer(case, dynamic=False),
+            methods={"forward": _example(1)},
+            drive=lambda graph: SinkDecoder(case, graph, lambda: self._layer_bytes(case)),
+        )
+
+    def profile(self, case: Case) -> list[int]:
+        """Bytes of keys and values in sink + 2W slots per layer, and of a position for each."""
+        slots = case.model.sink + 2 * case.window
+        return [body.kv_bytes(case, slots) + 8 * slots] * case.model.n_layers
+
+    def lowered(self, case: Case) -> Entry:
+        """The program of a case's model."""
+        return _cached("sink", case, {"context": CONTEXT}, lambda: _lower_as_users_do(case))
+
+    def _layer_bytes(self, case: Case) -> list[int]:
+        """Mutable buffers of the program, by layer: names read "layers.<i>.attention…"."""
+        buffers = self.lowered(case).facts["buffers"]["forward"]
+        return [
+            sum(size for name, size in buffers.items() if name.startswith(f"layers.{i}."))
+            for i in range(case.model.n_layers)
+        ]
+
+
+class SinkDynamic:
+    """`enable_attention_sink` for chunks of any length in one program, the export's default."""
+
+    name = "executorch.sink.dynamic"
+    package = "executorch"
+    schemes = frozenset({"sink"})
+
+    @staticmethod
+    def covers(check: str, case: Case) -> bool:
+        """Whether it can be exported, and whether it runs."""
+        one = case.model.name == "llama3-sink2" and case.schedule.name == "chunk-4"
+        return one and case.batch == 1 and check in {"export", "values"}
+
+    def open(self, case: Case) -> Decoder:
+        """The transformer itself: there is no program of it."""
+        return RingDecoder(case, StandIn(transformer(case, dynamic=True), _start_alone))
+
+    def exportable(self, case: Case) -> Exportable:
+        """The graph and dynamic shapes of the release's export."""
+        length = torch.export.Dim("token_dim", max=CONTEXT - 1)
+        return Exportable(
+            module=transformer(case, dynamic=True),
+            methods={},
+            drive=lambda graph: RingDecoder(case, StandIn(graph, _start_alone)),
+            dynamic=Dynamic(_example(3), ({1: length}, {"input_pos": {0: 1}})),
+        )
+
+
+def transformer(case: Case, *, dynamic: bool) -> nn.Module:
+    """The released transformer with rings behind the sinks, before it is exported."""
+    with body.quiet_import():
+        from executorch.examples.models.llama.source_transformation.attention_sink import (
+            enable_attention_sink,
+        )
+    args = body.model_args(
+        case.model, case.vocab, CONTEXT, use_kv_cache=True, enable_dynamic_shape=dynamic
+    )
+    model = body.construct(args)
+    enable_attention_sink(model, args, sink_size=case.model.sink, window_size=case.window)
+    return body.in_precision(body.load_weights(model, case), case.dtype)
+
+
+def _example(n: int) -> tuple[Tensor, dict[str, Tensor]]:
+    return torch.ones(1, n, dtype=torch.int64), {"input_pos": torch.tensor([0])}
+
+
+def _lower_as_users_do(case: Case) -> Entry:
+    """The steps of ``export_llama`` without a backend, by the release's own manager."""
+    with quiet():
+        from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
+        from executorch.extension.llm.export.builder import DType, LLMEdgeManager
+
+        builder = LLMEdgeManager(
+            model=transformer(case, dynamic=False),
+            modelname="sink",
+            max_seq_len=CONTEXT,
+            dtype=DType.fp32,
+            use_kv_cache=True,
+            generate_full_logits=True,
+            example_inputs=_example(1),
+            enable_dynamic_shape=False,
+        ).export()
+        builder.run_canonical_optimizations()
+        builder.export_to_edge()
+        edge: Any = builder.edge_manager
+        exported = edge.exported_program()
+        buffers = lowering.mutable_buffers(exported)
+        builder.to_executorch(passes=[InitializedMutableBufferPass(["cache_positions"])])
+    return lowering.entry(builder.export_program, {"forward": buffers}, {"forward": exported})
+
+
+def _cached(kind: str, case: Case, about: dict[str, object], make: Callable[[], Entry]) -> Entry:
+    what = {"model": repr(case.model), "vocab": case.vocab, "seed": case.weights_seed, **about}
+    return lowering.cached(f"executorch-{kind}-{case.model.name}", [__name__], what, make)

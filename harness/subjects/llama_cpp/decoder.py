@@ -1,0 +1,165 @@
+"""llama.cpp, as the `xllamacpp` wheel carries it: a whole decoder behind its C API.
+
+Every geometry that is claimed gets the body of a tiny random Gemma 3, written as GGUF: its sliding
+layers are the ones that llama.cpp bounds.  Gemma 3's pattern is fixed there, five sliding layers
+and a full one, so that up to five layers of one window make a uniform model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.cases.case import Case
+from harness.cases.models import Model
+from harness.contract import Unsupported
+from harness.estimate.geometry import from_model
+from harness.estimate.profiles.base import Request
+from harness.estimate.profiles.llama_cpp import LlamaCpp
+from harness.law import Layer
+from harness.reference.decoder import check_tokens
+from harness.runtimes import gemma3, gguf_file, llama_sequences
+from harness.runtimes.llama_context import LlamaContext, LlamaModel, Options
+
+#: Sequences that one context holds; llama.cpp takes no more than 256.
+_MOST_SEQUENCES = 64
+_MICRO_BATCH = 64
+#: llama.cpp rounds contexts, and windows with a micro-batch, up to so many cells.
+CELLS = 256
+
+
+class LlamaDecoder:
+    """One sequence per row of the batch, each with cells of its own."""
+
+    def __init__(self, case: Case) -> None:
+        if case.batch > _MOST_SEQUENCES:
+            raise Unsupported(f"one context holds up to {_MOST_SEQUENCES} sequences here")
+        self.case, self.length = case, 0
+        self._context: LlamaContext | None = None
+
+    @property
+    def context(self) -> LlamaContext:
+        """The context, made when first needed: in float64 there is only the dense reference."""
+        if self._context is None:
+            if self.case.dtype != "float32":
+                raise Unsupported("shown in float32")
+            model = loaded(self.case.model, self.case.vocab, self.case.weights_seed)
+            self._context = LlamaContext(model, self.options())
+        return self._context
+
+    def options(self) -> Options:
+        """Float32 keys and values and plain attention, so that rounding hides no key."""
+        fed = self.case.batch * self.case.max_chunk
+        return Options(
+            n_ctx=self.case.batch * padded(self.case.max_context),
+            n_batch=max(2048, fed),
+            n_ubatch=_MICRO_BATCH,
+            n_seq_max=self.case.batch,
+            flash="off",
+            k_type="f32",
+            v_type="f32",
+        )
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """tokens (B, t) int64 -> logits (B, t, V), by one ``llama_decode``."""
+        context, most = self.context, self.options().n_batch
+        check_tokens(tokens, self.case.batch, self.case.vocab)
+        if tokens.numel() > most:
+            raise ValueError(f"n_batch={most} tokens at most, got {tokens.numel()}")
+        rows = range(self.case.batch)
+        logits = llama_sequences.decode(context, tokens, self.length, rows, self.case.vocab)
+        self.length += tokens.shape[1]
+        return logits
+
+    def reset(self) -> None:
+        """``llama_memory_clear``."""
+        llama_sequences.clear(self.context)
+        self.length = 0
+
+    def rewind(self, length: int) -> None:
+        """``llama_memory_seq_rm`` from `length` on, as for rejected drafts.
+
+        Raises RuntimeError where it says that it cannot.
+        """
+        for row in range(self.case.batch):
+            if not llama_sequences.forget(self.context, row, length):
+                raise RuntimeError(f"llama_memory_seq_rm refused to remove from {length} on")
+        self.length = length
+
+    def cache_bytes(self) -> list[int]:
+        """Bytes of each layer's cells."""
+        return self.context.layer_bytes(self.case.model.n_layers)
+
+    def dense(self, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
+        """tokens (B, n) -> logits (B, n, V): the same weights, masks from the law."""
+        weights = gemma3.make(self.case.model, self.case.vocab, self.case.weights_seed)
+        return gemma3.dense(weights.to(getattr(torch, self.case.dtype)), tokens, layers)
+
+
+class LlamaCppSubject:
+    """llama.cpp with one sequence per row of the batch."""
+
+    package = "xllamacpp"
+    name = "llama.cpp"
+    dense_key = gemma3.DENSE_KEY
+    schemes = frozenset({"full", "uniform", "interleaved"})
+    decoder: type[LlamaDecoder] = LlamaDecoder
+    models: tuple[str, ...] = (
+        "gemma3",
+        "mistral",
+        "mistral-w1",
+        "mistral-w9",
+        "mistral-w64",
+        "llama3",
+    )
+
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:
+        """False for other models, and for what PyTorch's allocator would have to see."""
+        if case.model.name.partition(".")[0] not in cls.models or check == "peak_bytes":
+            return False
+        # 256 cells are the least that llama.cpp allocates: thirty of these windows.
+        return check != "cache_bytes" or case.model.name == "llama3"
+
+    def open(self, case: Case) -> LlamaDecoder:
+        """A fresh decoder.  Raises Unsupported for a model or batch that is not claimed."""
+        if case.model.name.partition(".")[0] not in self.models:
+            raise Unsupported(f"shown on {', '.join(self.models)} only")
+        return self.decoder(case)
+
+    def profile(self, case: Case) -> list[int]:
+        """Bytes per layer by the estimator's profile."""
+        options = self.decoder(case).options()
+        runtime = LlamaCpp(options.n_batch, options.n_ubatch, flash_attention=False)
+        request = Request(options.n_ctx, case.batch, k_type="f32", v_type="f32")
+        return runtime.layer_bytes(from_model(gemma3.as_gemma3(case.model)), request)
+
+
+@lru_cache(maxsize=64)
+def loaded(model: Model, vocab: int, seed: int) -> LlamaModel:
+    """The GGUF of a model, written and loaded; kept and shared."""
+    path = Path(_folder()) / f"{model.name}-{seed}.gguf"
+    weights, sizes = gemma3.make(model, vocab, seed).gguf(), (gemma3.HIDDEN, gemma3.FEED_FORWARD)
+    gguf_file.write_weights(gemma3.as_gemma3(model), path, weights, *sizes)
+    return LlamaModel(path)
+
+
+def padded(positions: int) -> int:
+    """Cells that llama.cpp gives to a sequence of so many positions."""
+    return -(-positions // CELLS) * CELLS
+
+
+@cache
+def _folder() -> str:
+    """A folder for this process's files; its finalizer removes it."""
+    folder = tempfile.TemporaryDirectory(prefix="harness-gguf-")
+    _kept.append(folder)
+    return folder.name
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []

@@ -1,0 +1,1 @@
+"""MLX and mlx-lm."""

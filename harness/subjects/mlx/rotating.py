@@ -1,0 +1,79 @@
+"""mlx-lm's RotatingKVCache as one layer's cache, sinks included, under the harness's body.
+
+``make_prompt_cache(model, max_kv_size)`` makes one with ``keep=4`` for every layer: the first
+positions stay, the others turn over behind them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.cases.case import Case
+from harness.contract import CacheShape, LayerCache, Unsupported
+from harness.law import Layer
+from harness.runtimes.mlx_arrays import to_mlx, to_torch
+
+
+class RotatingLayer:
+    """RotatingKVCache of window + sink slots, of which the sinks are kept."""
+
+    def __init__(self, layer: Layer, shape: CacheShape) -> None:
+        if layer.window is None:
+            raise Unsupported("a RotatingKVCache is for a window")
+        self.size, self.keep = layer.window + layer.sink, layer.sink
+        self.expected = (shape.batch, shape.n_kv_heads, shape.head_dim, shape.dtype)
+        self.cache = self._new()
+
+    def _new(self) -> Any:
+        from mlx_lm.models.cache import RotatingKVCache
+
+        return RotatingKVCache(max_size=self.size, keep=self.keep)
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Ask for the mask first, then store and fetch, as mlx-lm's models do."""
+        mask = self.cache.make_mask(k.shape[2])
+        keys, values = (to_torch(x) for x in self.cache.update_and_fetch(to_mlx(k), to_mlx(v)))
+        return keys, values, _as_bool(mask, k.shape[2], keys.shape[2])
+
+    def reset(self) -> None:
+        """Take a new cache: mlx-lm's have no reset."""
+        self.cache = self._new()
+
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return int(self.cache.nbytes)
+
+    def rewind(self, length: int) -> None:
+        """`trim`.  Raises RuntimeError where the cache says that it cannot be trimmed."""
+        if not self.cache.is_trimmable():
+            raise RuntimeError(f"cannot go back to {length}: is_trimmable() is False")
+        self.cache.trim(self.cache.offset - length)
+
+
+def _as_bool(mask: Any, queries: int, keys: int) -> Tensor:
+    """The mask that mlx-lm hands to attention, as bool (queries, keys): True = visible."""
+    if mask is None:
+        return torch.ones(queries, keys, dtype=torch.bool)
+    if isinstance(mask, str):  # "causal": the queries are the last of the keys
+        return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+    return to_torch(mask).view(queries, keys)
+
+
+class Rotating:
+    """One RotatingKVCache per sliding layer."""
+
+    package = "mlx-lm"
+    name = "mlx.rotating"
+    schemes = frozenset({"uniform", "sink"})
+
+    @classmethod
+    def covers(cls, check: str, case: Case) -> bool:  # noqa: ARG003 - the contract's signature
+        """False for bytes, which the harness would look for in PyTorch's storages."""
+        return check not in {"cache_bytes", "peak_bytes"}
+
+    def new_cache(self, layer: Layer, shape: CacheShape) -> LayerCache:
+        """An empty cache.  Raises Unsupported for a layer without a window."""
+        return RotatingLayer(layer, shape)

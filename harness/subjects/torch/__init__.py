@@ -1,0 +1,1 @@
+"""PyTorch's attention operations, and flash-attn."""

@@ -1,0 +1,1 @@
+"""Hugging Face transformers: its caches under eager and SDPA attention."""

@@ -1,0 +1,354 @@
+"""The command survives whatever it is pointed at, and its exit status says how that went."""
+
+import json
+import re
+
+import pytest
+from gate_data import ENTRY, record
+from subject_files import BAD
+
+from harness.cli import main as cli
+from harness.results.folder import Folder, RunInfo
+from harness.results.record import Collected
+from harness.run.parent import PATIENCE
+
+ONE = ("--case", "mistral/prefill-w/float32/b1")
+
+
+@pytest.fixture
+def harness(tmp_path, monkeypatch, capfd):
+    """Run the command in an empty folder; (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.py").write_text(BAD)
+
+    def run(*args):
+        monkeypatch.setattr("sys.argv", ["harness", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def one_line(err):
+    # On a busy machine a line of progress may come first; it is no part of the message.
+    lines = [x for x in err.strip().splitlines() if not re.fullmatch(r"\S+: \d+/\d+", x)]
+    err = "\n".join(lines)
+    assert len(lines) == 1
+    assert err.startswith("harness: ")
+    return err
+
+
+def test_a_subject_of_which_every_check_holds(harness):
+    status, out, _ = harness("check", "bad.py:Mine", *ONE)
+    assert status == 0
+    assert "mine: all 2 checks hold" in out
+
+
+def test_a_broken_check_is_named_with_all_that_is_needed(harness, tmp_path):
+    status, out, _ = harness("check", "bad.py:Narrow", *ONE, "--json", "out.json")
+    assert status == 1
+    broken = [line.split() for line in out.splitlines() if line.startswith("visibility  mistral")]
+    check, case, word, first_bad, *_ = broken[0]
+    assert (check, case, word) == ("visibility", ONE[1], "fails")
+    assert first_bad == "7"
+    assert f"harness check bad.py:Narrow --case {ONE[1]} --check visibility" in out
+    data = json.loads((tmp_path / "out.json").read_text())
+    assert data["subject"] == "narrow"
+    assert [r["status"] for r in data["records"]] == ["fail", "fail"]
+
+
+def test_the_line_that_reproduces_runs_one_check(harness):
+    status, out, _ = harness("check", "bad.py:Narrow", *ONE, "--check", "visibility")
+    assert status == 1
+    assert "narrow: 1 of 1 checks broken" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Shapes", "breaks the contract"),
+        ("Quits", "SystemExit: 0"),
+        ("Killed", "the process died: signal 9, SIGKILL"),
+        ("Leaves", "the process died: exit status 3; its last words: 'farewell'"),
+        ("Hangs", "hung: no answer within 2 s"),
+        ("Stuck", "hung: no answer within 2 s"),
+    ],
+)
+def test_what_a_subject_does_becomes_a_named_broken_check(harness, name, expected):
+    # Short only for what hangs: on a busy machine the others take a while to end as they do.
+    limit = "2" if "hung" in expected else "60"
+    args = (*ONE, "--check", "values", "--timeout", limit)
+    status, out, _ = harness("check", f"bad.py:{name}", *args)
+    assert status == 1
+    assert expected in out
+    assert f"harness check bad.py:{name} --case {ONE[1]} --check values" in out
+
+
+def test_the_checks_behind_a_crash_are_run(harness, tmp_path):
+    only = ("--model", "mistral-w1", "--check", "visibility", "--json", "out.json")
+    harness("check", "bad.py:Killed", *only)
+    records = json.loads((tmp_path / "out.json").read_text())["records"]
+    died = [i for i, r in enumerate(records) if "SIGKILL" in r["message"]]
+    assert died
+    assert {r["status"] for r in records[max(died) + 1 :]} >= {"pass"}
+    assert all(r["status"] != "missing" for r in records)
+
+
+def test_a_subject_that_dies_everywhere_is_given_up(harness):
+    status, out, _ = harness("check", "bad.py:Dies", "--model", "mistral-w1")
+    assert status == 1
+    assert f"dies: {PATIENCE} of {PATIENCE} checks broken" in out
+    assert "not run: too many hung or died" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def (:\n", "own.py, line 1: syntax error"),
+        ("import os\nos._exit(4)\n", "loading the target: the process died: exit status 4"),
+        ("import time\ntime.sleep(600)\n", "loading the target: hung: no answer within 1 s"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_misuse(harness, tmp_path, text, expected):
+    (tmp_path / "own.py").write_text(text)
+    limit = "1" if "hung" in expected else "60"
+    status, out, err = harness("check", "own.py:Mine", "--timeout", limit)
+    assert (status, out) == (2, "")
+    assert expected in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["bad.py:Missing"], "no class Missing"),
+        (["bad.py:NoMethods"], "NoMethods needs exactly one of the methods"),
+        (["bad.py:Mine", "--scheme", "sink"], "does not claim --scheme sink; it claims uniform"),
+        (["bad.py:Mine", "--scheme", "round"], "--scheme must be one of chunked"),
+        (["bad.py:Mine", "--model", "gpt-2"], "no checks of --model gpt-2; models here: mistral"),
+        (["bad.py:Mine", "--case", "mistral"], "case must read model/schedule/dtype/bN"),
+        (["bad.py:Mine", "--case", ""], "--case is empty; leave it out to select everything"),
+        (["bad.py:Mine", "--check", "speed"], "--check must be one of visibility"),
+        (["bad.py:Mine", "--json", "no/such/folder.json"], "--json: no such folder"),
+        (["bad.py:Mine", "--json", "."], "--json: must be a file, got the folder '.'"),
+        (["bad.py:Mine", "--json", ""], "--json: must be a file, got the folder"),
+        (["bad.py:Mine", "--json", "bad.py/x"], "--json: no such folder"),
+        (["bad.py:Mine", "--json", "/proc/x"], "--json: /proc/x cannot be written"),
+        (["bad.py:Mine", "--timeout", "inf"], "--timeout must be a number of seconds from 0.1"),
+        (["bad.py:Mine", "--timeout", "nan"], "--timeout must be a number of seconds from 0.1"),
+        (["bad.py:Mine", "--timeout", "0"], "--timeout must be a number of seconds from 0.1"),
+        (["bad.py:Refuses", *ONE, "--check", "values"], "refuses claims none of these cases"),
+    ],
+)
+def test_misuse_is_told_in_one_line(harness, args, expected):
+    status, _, err = harness("check", *args)
+    assert status == 2
+    assert expected in one_line(err)
+
+
+@pytest.mark.parametrize("args", [["check"], ["check", "x.py:X", "--sheme", "sink"], ["chekc"]])
+def test_a_wrong_command_line_is_misuse(harness, args):
+    assert harness(*args)[0] == 2
+
+
+def test_the_list_names_subjects_models_and_schedules(harness):
+    status, out, _ = harness("list")
+    assert status == 0
+    for name in ("executorch.static", "gemma4-e2b", "chunk-w+1"):
+        assert name in out
+
+
+def test_a_place_for_json_is_tried_before_and_left_as_it_was(harness, tmp_path):
+    (tmp_path / "old.json").write_text("{}")
+    for name in ("old.json", "new.json"):
+        assert harness("check", "bad.py:Missing", "--json", name)[0] == 2
+    assert (tmp_path / "old.json").read_text() == "{}"
+    assert not (tmp_path / "new.json").exists()
+
+
+def results(tmp_path, *records, run=None):
+    """A folder of results as a run leaves it, in a checkout."""
+    checkout(tmp_path)
+    folder = Folder(tmp_path / "reports" / "latest")
+    folder.clear()
+    for made in records:
+        folder.append(made)
+    folder.write_collected([Collected(r.item, r.subject, r.check) for r in records])
+    folder.write_run(run or RunInfo("r1", exit_status=0))
+    return folder.path
+
+
+def checkout(tmp_path):
+    """The folders that every checkout has."""
+    (tmp_path / "reports" / "baselines").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "suites" / "known_failures").mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize("command", ["gate", "report", "run"])
+@pytest.mark.parametrize("option", ["--baselines", "--known"])
+def test_a_folder_that_is_not_there_is_misuse(harness, tmp_path, command, option):
+    results(tmp_path, record())
+    (tmp_path / "suites" / "test_suite.py").touch()
+    status, _, err = harness(command, option, "nonexist")
+    assert status == 2
+    assert f"{option}: no such folder: nonexist" in one_line(err)
+
+
+def test_a_part_is_green_for_a_part_and_red_where_the_whole_is_asked_for(harness, tmp_path):
+    results(tmp_path, record())
+    status, out, _ = harness("gate")
+    assert (status, "Green for a part: 1 checks hold" in out) == (0, True)
+    status, out, _ = harness("gate", "--whole")
+    assert (status, "Red: the run was not whole" in out) == (1, True)
+    results(tmp_path, record(), run=RunInfo("r1", whole=True, exit_status=0))
+    assert harness("gate", "--whole")[0] == 0
+
+
+def test_records_of_another_run_are_red_and_no_baseline(harness, tmp_path):
+    results(tmp_path, record(run="r0", cache_bytes=1))
+    status, out, _ = harness("gate")
+    assert (status, "Red: 1 record is of another run" in out) == (1, True)
+    status, _, err = harness("baseline", "update")
+    assert status == 2
+    assert "1 record is of another run" in one_line(err)
+    assert not list((tmp_path / "reports" / "baselines").iterdir())
+
+
+@pytest.mark.parametrize("command", [["gate"], ["report"], ["baseline", "update"]])
+@pytest.mark.parametrize(
+    "place",
+    ["latest/records.jsonl", "latest/collected.json", "latest/run.json", "baselines/uniform.csv"],
+)
+def test_a_file_that_cannot_be_read_is_misuse(harness, tmp_path, command, place):
+    results(tmp_path, record())
+    path = tmp_path / "reports" / place
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    status, _, err = harness(*command)
+    assert status == 2
+    assert f"{path.name} cannot be read: Is a directory" in one_line(err)
+    path.rmdir()
+    path.write_bytes(b"\xff\xfe")
+    assert f"{path.name} is not UTF-8" in one_line(harness(*command)[2])
+
+
+@pytest.mark.parametrize("name", ["summary.md", "comment.md", "verdict.json", "junit.xml"])
+def test_a_file_that_cannot_be_written_is_misuse(harness, tmp_path, name):
+    (results(tmp_path, record()) / name).mkdir()
+    status, _, err = harness("gate")
+    assert status == 2
+    assert f"{name}: Is a directory" in one_line(err)
+
+
+def test_the_gate_writes_what_ci_reads_and_exits_by_the_verdict(harness, tmp_path):
+    out = results(tmp_path, record())
+    assert harness("gate")[0] == 0
+    assert (out / "summary.md").read_text().startswith("# Attention conformance: Green")
+    assert (out / "comment.md").read_text().startswith("<!-- attention-harness: conformance -->")
+    results(tmp_path, record(status="fail"))
+    status, said, _ = harness("gate")
+    assert status == 1
+    assert "Red: 1 check fails" in said
+    assert json.loads((out / "verdict.json").read_text())["red"] is True
+    assert "<failure" in (out / "junit.xml").read_text()
+
+
+def test_the_gate_can_require_a_subject(harness, tmp_path):
+    results(tmp_path, record())
+    assert harness("gate", "--require", "ours")[0] == 0
+    status, out, _ = harness("gate", "--require", "ours", "--require", "theirs")
+    assert status == 1
+    assert "required subject theirs did not run" in out
+
+
+def test_drift_is_red_until_the_baseline_is_updated(harness, tmp_path):
+    results(tmp_path, record(cache_bytes=10))
+    status, out, _ = harness("gate")
+    assert status == 0
+    assert "1 without a baseline" in out
+    assert "1 rows added" in harness("baseline", "update")[1]
+    results(tmp_path, record(cache_bytes=9))
+    status, out, _ = harness("gate")
+    assert status == 1
+    assert "cache_bytes 10 -> 9 (-1)" in out
+    assert harness("baseline", "update")[0] == 0
+    assert harness("gate")[0] == 0
+
+
+def test_a_claim_that_drifts_is_red_until_the_baseline_is_updated(harness, tmp_path):
+    whole = RunInfo("r1", whole=True, exit_status=0)
+    two = [record(), record(check="reset", item="reset")]
+    results(tmp_path, *two, run=whole)
+    assert "2 counts of claims changed" in harness("baseline", "update")[1]
+    two[1].status = "not-claimed"
+    results(tmp_path, *two, run=whole)
+    status, out, _ = harness("gate")
+    assert status == 1
+    assert "drift: ours reset: claims 0 of 1 cases, the baseline 1 (-1)" in out
+    assert harness("baseline", "update")[0] == 0
+    assert harness("gate")[0] == 0
+
+
+def test_an_update_from_a_broken_run_is_refused(harness, tmp_path):
+    results(tmp_path, record(cache_bytes=10, status="fail"))
+    status, out, _ = harness("baseline", "update")
+    assert status == 1
+    assert "refused, fail: ours values" in out
+    assert not list((tmp_path / "reports" / "baselines").glob("*.csv"))
+
+
+def test_the_gate_without_records_is_misuse(harness, tmp_path):
+    checkout(tmp_path)
+    status, _, err = harness("gate")
+    assert status == 2
+    assert "no records" in one_line(err)
+
+
+def test_the_gate_names_a_wrong_known_failure(harness, tmp_path):
+    results(tmp_path, record())
+    path = tmp_path / "suites" / "known_failures" / "ours.toml"
+    path.write_text(ENTRY.replace("https", "see https"))
+    status, _, err = harness("gate")
+    assert status == 2
+    assert "ours.toml, failure 1 (B1): link must be a URL" in one_line(err)
+
+
+def test_a_run_needs_suites(harness):
+    status, _, err = harness("run")
+    assert status == 2
+    assert "no suites/test_*.py here" in one_line(err)
+
+
+def suite(tmp_path):
+    """A checkout with one suite."""
+    checkout(tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nharness_suites = suites\n")
+    (tmp_path / "suites" / "test_suite.py").write_text(
+        "import pytest\n\n\n"
+        '@pytest.mark.conformance(schemes={"uniform"})\n'
+        "def test_suite(conformance):\n"
+        "    conformance()\n"
+    )
+
+
+def test_a_run_goes_from_suites_to_verdict_and_report(harness, tmp_path):
+    suite(tmp_path)
+    select = "mistral/prefill-w/float32/b1 and (values or visibility)"
+    args = ("--subject=bad.py:Mine", "-k", select, "-n0")
+    status, out, _ = harness("run", *args)
+    assert status == 0
+    assert "Green for a part: 2 checks hold of a run that was not whole" in out
+    assert (tmp_path / "reports" / "latest" / "index.html").is_file()
+    status, _, err = harness("run", "--subject=bad.py:Mine", "-k", "nothing", "-n0")
+    assert (status, "selected nothing" in err) == (2, True)
+    assert harness("run", "--subject=bad.py:Narrow", *args[1:])[0] == 1
+
+
+def test_a_run_of_everything_must_be_whole(harness, tmp_path, monkeypatch):
+    suite(tmp_path)
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"--subject=bad.py:Mine -n0 -k 'values and {ONE[1]}'")
+    status, out, _ = harness("run", "--no-lower")
+    assert status == 1
+    assert "Red: the run was not whole" in out

@@ -1,0 +1,166 @@
+"""The drawings of the report: visible sets, errors, groups, numbers and the picture."""
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+from gate_data import record
+
+from harness.report import errorplot, failures, picture, status, visible
+from harness.report import text as numbers
+from harness.results.record import to_frame
+
+
+def test_kinds_of_cells():
+    row = visible.Row(5, frozenset({3, 4, 5}), frozenset({2, 4, 5, 7}))
+    assert [row.kind(k) for k in range(8)] == [
+        "",
+        "",
+        "extra",
+        "lost",
+        "seen",
+        "seen",
+        "",
+        "future",
+    ]
+    drawing = visible.draw([(5, [3, 4, 5], [2, 4, 5, 7])])
+    assert {(kind, letter) for *_, kind, letter in drawing.panels[1].letters} == {
+        ("extra", "+"),
+        ("lost", "−"),
+        ("future", "F"),
+    }
+    assert set(drawing.panels[0].paths) == {"seen"}
+
+
+def test_a_far_sink_is_folded():
+    near, far = [0, *range(993, 1001)], [0, *range(992, 1001)]
+    drawing = visible.draw([(1000, near, far)])
+    assert drawing.width < 40 * visible.CELL
+    assert "…" in [text for _, text in drawing.keys]
+    assert "keys 0, 992–1000" in drawing.panels[1].label
+
+
+def test_errors_that_are_no_numbers_are_over_the_bound():
+    plot = errorplot.plot([0.5, math.nan, math.inf, 0.0], window=2)
+    assert plot.wedges.count("M") == 2
+    assert plot.dots.count("M") == 2
+    assert "2 positions of 4 over the bound, the first 1" in plot.label
+    assert [text for _, text in plot.turns] == ["W"]
+
+
+def test_long_runs_keep_their_worst_position():
+    ratios = [0.1] * 5000
+    ratios[3210] = 7.0
+    plot = errorplot.plot(ratios)
+    assert plot.wedges.count("M") == 1
+    assert plot.dots.count("M") < 1000
+
+
+def test_neighbouring_laws_are_drawn_beside_the_errors():
+    ratios = [0.1, 0.2, 300.0, 400.0]
+    near = {
+        "window 9": [0.0, 0.0, 300.4, 401.0],
+        "window 7": [0.0, 20.0, 30.0, 0.0],
+        "sink 3": [0.0, 0.0, 7.0, 0.0],
+        "elsewhere": [1.0],
+    }
+    plot = errorplot.plot(ratios, neighbours=near)
+    assert [(c.name, c.worst, c.same) for c in plot.curves] == [
+        ("window 9", 401.0, True),
+        ("sink 3", 7.0, False),
+        ("window 7", 30.0, False),
+    ]
+    assert all(c.path.count("M") == 1 for c in plot.curves)
+    assert "window 9 would be off by up to 401 bounds, and the errors are its own." in plot.label
+    assert "sink 3 would be off by up to 7 bounds." in plot.label
+    top = errorplot.plot([0.1, 0.1], neighbours={"window 9": [0.0, 1e8]}).curves[0].path
+    assert int(top[1:].split(" ")[1].partition("h")[0]) >= errorplot.TOP, "the scale holds them"
+
+
+def test_of_many_laws_the_nearest_are_drawn():
+    near = {f"window {n}": [0.0, float(n)] for n in range(20, 40)}
+    assert [c.worst for c in errorplot.plot([0.1, 9.0], neighbours=near).curves] == [
+        20.0,
+        21.0,
+        22.0,
+        23.0,
+        24.0,
+    ]
+
+
+def test_errors_without_a_number_are_no_laws():
+    (curve,) = errorplot.plot([math.nan, 1.0], neighbours={"window 9": [math.nan, 1.0]}).curves
+    assert not curve.same
+
+
+def test_groups_are_by_kind_of_message():
+    a, b = "query 8 sees [0] too many", "query 13 sees [1, 2] too many; query 14 sees [3] too many"
+    assert failures.signature(a) == failures.signature(b)
+    assert failures.signature(a) != failures.signature("query 8 lost [0]")
+    raised = [record(item=c, check=c, status="error", message="E: x") for c in ("values", "reset")]
+    failed = [record(item=c, check=c, status="fail", message="E: x") for c in ("values", "reset")]
+    assert [g.checks for g in failures.groups(raised + failed)] == [
+        "values, reset",
+        "values",
+        "reset",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (614400.0, "614,400"),
+        (1.25e-7, "1.25e-07"),
+        (math.inf, "∞"),
+        (1234.5, "1,234"),
+        (math.nan, "nan"),
+        (-math.inf, "-∞"),
+        (0.0, "0"),
+    ],
+)
+def test_numbers(value, text):
+    assert numbers.number(value) == text
+
+
+def test_spans():
+    assert numbers.spans([3, 0, 1, 2, 9]) == "0–3, 9"
+    assert numbers.spans([]) == "none"
+
+
+def test_an_unknown_status_is_refused():
+    with pytest.raises(ValueError, match="unknown status 'odd'; known: missing"):
+        status.look("odd")
+
+
+def test_the_picture_is_a_file_by_itself(tmp_path):
+    frame = to_frame(
+        [
+            record(item="1", check="visibility"),
+            record(item="2", check="visibility", status="known"),
+            record(item="3", check="rewind", status="not-claimed"),
+            record(item="4", subject="broken", status="fail"),
+            record(item="5", subject="gone", check="load", case="", status="not-installed"),
+        ]
+    )
+    out = picture.write(frame, tmp_path / "docs" / "matrix.svg")
+    root = ElementTree.parse(out).getroot()
+    said = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert "1 fail" in said
+    assert "1 known, 1 pass" in said
+    texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"ours", "broken", "gone", "not installed", "not claimed"} <= set(texts)
+    assert picture.render(frame) == out.read_text(encoding="utf-8")
+    assert not re.search(r"(href|src|url\()", picture.render(frame))
+
+
+def test_the_picture_escapes_names():
+    text = picture.render(to_frame([record(subject="a<b&c")]))
+    ElementTree.fromstring(text)
+    assert "a&lt;b&amp;c" in text
+
+
+def test_a_picture_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no records"):
+        picture.render(to_frame([]))

@@ -1,0 +1,80 @@
+"""The page says what changed since the last run, and which check catches which defect."""
+
+import re
+
+from gate_data import record
+from typer.testing import CliRunner
+
+from harness.cli import main as cli
+from harness.gate.baselines import Baselines
+from harness.gate.verdict import judge
+from harness.report import html, kills
+from harness.report.past import past
+from harness.results.folder import Folder, RunInfo
+from harness.results.history import History
+from harness.results.record import to_frame
+
+RUNS = ("20261101T000000-aaaa", "20261102T000000-bbbb", "20261103T000000-cccc")
+
+
+def night(history, run, **changes):
+    frame = to_frame([record(run=run, item="a"), record(run=run, item="b", **changes)])
+    verdict = judge(frame, Baselines(), [], RunInfo(run=run, exit_status=0))
+    history.add(frame, run, red=verdict.red, headline=verdict.headline)
+    return frame, verdict
+
+
+def page(tmp_path, frame, verdict, past=None):
+    text = html.build(frame, verdict, tmp_path / "index.html", past).read_text(encoding="utf-8")
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
+
+
+def test_a_broken_check_says_since_when_and_what_changed_with_the_last_run(tmp_path):
+    history = History(str(tmp_path / "store"))
+    night(history, RUNS[0], case="mistral/chunk-w/float32/b1")
+    night(history, RUNS[1], case="mistral/chunk-w/float32/b1", status="fail", first_bad=9)
+    broken = {"status": "fail", "first_bad": 9, "peak_bytes": 77}
+    said = page(
+        tmp_path,
+        *night(history, RUNS[2], case="mistral/chunk-w/float32/b1", **broken),
+        past(history),
+    )
+    assert f"since {RUNS[1]}" in said
+    assert f"broken since {RUNS[1]}" in said
+    assert f"What differs from {RUNS[1]}" in said
+    assert "peak_bytes none 77" in said
+
+
+def test_a_first_run_and_an_equal_one_say_so(tmp_path):
+    history = History(str(tmp_path / "store"))
+    assert "first run that is kept" in page(tmp_path, *night(history, RUNS[0]), past(history))
+    said = page(tmp_path, *night(history, RUNS[1]), past(history))
+    assert f"Nothing changed since {RUNS[0]}" in said
+
+
+def test_without_a_history_the_page_says_nothing_of_it(tmp_path):
+    history = History(str(tmp_path / "store"))
+    assert "Since the last run" not in page(tmp_path, *night(history, RUNS[0]))
+
+
+def test_the_kill_table_is_shown_where_it_lies_beside_the_page(tmp_path):
+    history = History(str(tmp_path / "store"))
+    rows = [kills.Row("Late", "comes late", (("values", 3, 4),)), kills.Row("Mute", "is mute", ())]
+    kills.write(rows, tmp_path)
+    said = page(tmp_path, *night(history, RUNS[0]))
+    assert "1 of 2 defects" in said
+    assert "Late comes late values 3/4" in said
+    assert "Mute is mute nothing" in said
+    (tmp_path / kills.FILE).write_text("{")
+    assert "Planted defects" not in page(tmp_path, *night(history, RUNS[0]))
+
+
+def test_the_command_plants_every_defect(tmp_path, monkeypatch):
+    rows = [kills.Row("Late", "comes late", (("values", 3, 4),)), kills.Row("Mute", "is mute", ())]
+    monkeypatch.setattr(kills, "run", lambda: iter(rows))
+    done = CliRunner().invoke(cli.app, ["kills", "--out", str(tmp_path)])
+    assert done.exit_code == 1  # a defect that nothing catches is a blind spot
+    assert "Mute: caught by nothing" in done.output
+    table = kills.read(Folder(tmp_path).path)
+    assert table is not None
+    assert (table.caught, len(table.rows)) == (1, 2)

@@ -1,0 +1,130 @@
+"""Shards that are put together give the verdict of one run; what is missing of them is red."""
+
+import json
+
+import pytest
+from subject_files import GOOD, lay_out
+
+import harness.run.job  # noqa: F401 - a run in this process must not import torch a second time
+from harness.gate.verdict import read
+from harness.results.folder import Folder
+from harness.results.merge import MergeError, merge
+
+pytest_plugins = ["pytester"]
+
+SELECTED = "mistral/ and (prefill or reset) and float32 and b1"
+SHARDS = 4
+
+
+@pytest.fixture
+def project(pytester):
+    """A folder with one suite and one subject that keeps too many bytes."""
+    return lay_out(pytester, mine=GOOD)
+
+
+def run(project, out, *args):
+    project.runpytest_inprocess(
+        "suites",
+        "--subject=mine.py:Mine",
+        "-p",
+        "no:cacheprovider",
+        "-n0",
+        f"--harness-out={out}",
+        "-k",
+        SELECTED,
+        *args,
+    )
+    return project.path / out
+
+
+@pytest.fixture
+def shards(project):
+    return [
+        run(project, f"shard{k}", f"--splits={SHARDS}", f"--group={k}")
+        for k in range(1, SHARDS + 1)
+    ]
+
+
+def verdict(project, out):
+    frame, found = read(out, project.path / "baselines", project.path / "suites/known_failures")
+    columns = ["item", "subject", "check", "case", "status", "first_bad", "figure", "bound"]
+    rows = frame[columns].sort_values("item").astype(str)  # a figure that is not there is no number
+    return rows.to_dict("records"), found
+
+
+def test_four_shards_give_the_table_and_the_verdict_of_one_run(project, shards):
+    merged = merge(shards, project.path / "merged")
+    table, found = verdict(project, project.path / "merged")
+    one_table, one = verdict(project, run(project, "one"))
+    assert not merged.absent
+    assert len(table) > SHARDS
+    assert table == one_table
+    assert found.counts == one.counts
+    assert found.reasons == one.reasons
+    assert sorted(r.item for r in found.broken) == sorted(r.item for r in one.broken)
+
+
+def test_a_shard_that_is_left_out_is_red_and_its_checks_missing(project, shards):
+    merged = merge(shards[:2] + shards[3:], project.path / "merged")
+    _, found = verdict(project, project.path / "merged")
+    left_out = Folder(shards[2]).read_collected()
+    assert merged.absent == ["3/4"]
+    assert found.counts["missing"] == len(left_out) > 0
+    assert f"{len(left_out)} records are missing" in found.headline
+
+
+def test_a_record_that_a_shard_lost_is_missing(project, shards):
+    lines = Folder(shards[0]).records.read_text().splitlines(keepends=True)
+    Folder(shards[0]).records.write_text("".join(lines[1:]))
+    merge(shards, project.path / "merged")
+    _, found = verdict(project, project.path / "merged")
+    assert found.counts["missing"] == 1
+
+
+def test_a_shard_by_itself_is_not_whole(shards):
+    info = Folder(shards[0]).read_run()
+    assert (info.shard, info.whole) == ("1/4", False)
+
+
+def test_a_shard_that_did_not_end_keeps_the_merged_run_red(project, shards):
+    path = Folder(shards[1]).run
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"exit_status": None}))
+    merge(shards, project.path / "merged")
+    _, found = verdict(project, project.path / "merged")
+    assert "the run did not end by itself" in found.reasons
+
+
+def test_a_subject_that_ran_in_one_part_is_not_also_absent(project):
+    absent = GOOD.replace('name = "mine"', 'name = "mine"\n    package = "no-such-package"')
+    (project.path / "absent.py").write_text(absent)
+    ran = run(project, "ran")
+    project.runpytest_inprocess(
+        "suites", "--subject=absent.py:Mine", "-n0", f"--harness-out={project.path / 'not'}"
+    )
+    lines = (project.path / "not" / "records.jsonl").read_text()
+    assert "not-installed" in lines
+    for name in ("records.jsonl", "collected.json"):  # as in an environment that lacks the package
+        text = (project.path / "not" / name).read_text()
+        (project.path / "not" / name).write_text(text.replace("absent.py:Mine", "mine"))
+    merge([ran, project.path / "not"], project.path / "merged")
+    _, found = verdict(project, project.path / "merged")
+    assert not found.not_installed
+    assert "missing" not in found.counts
+
+
+@pytest.mark.parametrize(
+    ("pick", "expected"),
+    [
+        (lambda s: [s[0], s[0]], "one folder is named twice"),
+        (lambda s: [s[0], s[1], s[4]], "are both shard 2"),
+        (lambda s: [s[0], s[5]], "one of 2 shards"),
+        (lambda s: [s[0], s[6]], "different matrices"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(project, shards, pick, expected):
+    again = run(project, "again", f"--splits={SHARDS}", "--group=2")
+    two = run(project, "two", "--splits=2", "--group=2")
+    other = run(project, "other", f"--splits={SHARDS}", "--group=2", "-k", f"{SELECTED} and values")
+    with pytest.raises(MergeError, match=expected):
+        merge(pick([*shards, again, two, other]), project.path / "merged")
+    assert not (project.path / "merged").exists()

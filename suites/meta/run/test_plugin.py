@@ -1,0 +1,313 @@
+"""The plugin loses no record, counts every outcome apart, and is free where it is not used."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from gate_data import ENTRY
+from subject_files import BAD, SUITE, lay_out
+
+import harness.run.job  # noqa: F401 - a run in this process must not import torch a second time
+from harness.gate.verdict import read
+from harness.results.folder import Folder
+from harness.run import plan, registry
+
+pytest_plugins = ["pytester"]
+
+#: Eight items of window 8: prefills of 7, 8, 9 and 29 tokens, two checks each.
+SELECTED = "(visibility or values) and mistral/prefill and not then and float32/b1"
+PREFILL_W = "values and mistral/prefill-w/float32/b1"
+
+
+@pytest.fixture
+def project(pytester):
+    """A folder with one suite and a file of subjects."""
+    return lay_out(pytester, bad=BAD)
+
+
+def run(project, subject, *args, select=SELECTED, runner="runpytest_inprocess"):
+    return getattr(project, runner)(
+        "suites", f"--subject={subject}", "-k", select, "-p", "no:cacheprovider", *args
+    )
+
+
+def test_a_subject_with_a_suite_of_its_own_is_run_by_that_suite_alone(project):
+    (project.path / "other.py").write_text(
+        BAD.replace('name = "mine"', 'name = "mine"\n    suite = "other"')
+    )
+    assert run(project, "other.py:Mine").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    suite = SUITE.replace('schemes={"uniform", "full"}', 'suite="other"')
+    (project.path / "suites" / "test_other.py").write_text(suite)
+    done = run(project, "other.py:Mine")
+    done.assert_outcomes(passed=8)
+    assert all(item.startswith("suites/test_other.py") for item in items(project))
+
+
+def test_a_subject_that_cannot_run_shows_once(project):
+    (project.path / "suites" / "test_twice.py").write_text(SUITE)
+    absent = BAD.replace('name = "mine"', 'name = "mine"\n    package = "no-such-package"')
+    (project.path / "absent.py").write_text(absent)
+    run(project, "absent.py:Mine", select="")
+    assert list(statuses(project).values()) == ["not-installed"]
+
+
+def items(project):
+    return [r.item for r in results(project).read_records()]
+
+
+def results(project, out="reports/latest"):
+    return Folder(project.path / out)
+
+
+def statuses(project):
+    return {r.item.partition("[")[2][:-1]: r.status for r in results(project).read_records()}
+
+
+def verdict(project):
+    path = project.path
+    return read(path / "reports" / "latest", path / "baselines", path / "suites/known_failures")
+
+
+def test_each_check_is_an_item_with_a_record(project):
+    run(project, "bad.py:Mine", "-n0").assert_outcomes(passed=8)
+    assert set(statuses(project).values()) == {"pass"}
+    assert "mine-values-mistral/prefill-w/float32/b1" in statuses(project)
+    record = results(project).read_records()[0]
+    assert (record.subject, record.device, record.threads) == ("mine", "cpu", 1)
+    assert record.reproduce.startswith("harness check bad.py:Mine --case mistral/")
+    assert record.versions["torch"]
+    assert not results(project).inflight.exists()
+
+
+def test_a_failure_is_told_without_a_traceback_of_the_harness(project):
+    result = run(project, "bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
+    result.assert_outcomes(failed=3, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "narrow visibility fail: *query 7 lost [[]0]*",
+            "first bad position 7*",
+            "reproduce: harness check bad.py:Narrow --case mistral/prefill-w/float32/b1 "
+            "--check visibility",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*plugin.py*")
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_an_exception_of_a_subject_is_an_error_record(project):
+    run(project, "bad.py:Raises", "-n0").assert_outcomes(failed=2, passed=6)
+    broken = [r for r in results(project).read_records() if r.status != "pass"]
+    assert {(r.status, r.exception) for r in broken} == {("error", "RuntimeError")}
+
+
+def test_an_exit_of_a_subject_is_an_error_record(project):
+    run(project, "bad.py:Quits", "-n0").assert_outcomes(failed=2, passed=6)
+    broken = [r for r in results(project).read_records() if r.status != "pass"]
+    assert {(r.status, r.exception) for r in broken} == {("error", "SystemExit")}
+
+
+@pytest.mark.parametrize(("subject", "how"), [("Killed", "signal 9"), ("Leaves", "exit status 3")])
+def test_a_worker_that_dies_in_mid_case_loses_no_record(project, subject, how):
+    result = run(project, f"bad.py:{subject}", "-n1")
+    result.assert_outcomes(failed=2, passed=6)
+    result.stdout.fnmatch_lines(
+        ["*the process died in mid-check*", "reproduce: harness check bad.py:*prefill-w/float32*"]
+    )
+    records = results(project).read_records()
+    assert len(records) == len(results(project).read_collected()) == 8
+    died = [r for r in records if r.status == "error"]
+    assert {r.schedule for r in died} == {"prefill-w"}
+    assert all(how in r.message for r in died)
+    assert verdict(project)[1].reasons == ["2 checks broke"]
+
+
+def test_a_crash_is_no_known_failure(project):
+    text = ENTRY.replace("chunk-*", "*")
+    for name in ("killed", "leaves"):
+        (project.path / "suites" / "known_failures" / f"{name}.toml").write_text(text)
+    run(project, "bad.py:Killed", "-n1", select=PREFILL_W)
+    assert list(statuses(project).values()) == ["error"]
+
+
+def test_a_session_that_dies_leaves_a_red_verdict(project):
+    run(project, "bad.py:Killed", "-n0", runner="runpytest_subprocess")
+    frame, judged = verdict(project)
+    assert frame["status"].value_counts().to_dict() == {"pass": 2, "error": 1, "missing": 5}
+    assert "the run did not end by itself" in judged.reasons
+
+
+def test_a_hang_is_an_error(project):
+    result = run(project, "bad.py:Hangs", "-n0", "--timeout=2", select="values and " + SELECTED)
+    result.assert_outcomes(failed=1, passed=3)
+    (hung,) = [r for r in results(project).read_records() if r.status == "error"]
+    assert hung.message == "hung: no answer within 2 s"
+    assert hung.exception == ""
+
+
+def test_a_hang_that_no_signal_ends_costs_its_worker_and_no_record(project):
+    result = run(project, "bad.py:Stuck", "-n1", "--timeout=2", select="values and " + SELECTED)
+    result.assert_outcomes(failed=1, passed=3)
+    (hung,) = [r for r in results(project).read_records() if r.status == "error"]
+    assert "hung: no answer within 2 s" in hung.message
+
+
+def test_known_fixed_and_not_claimed_are_counted_apart(project):
+    text = ENTRY.replace("chunk-*", "prefill-*")
+    (project.path / "suites" / "known_failures" / "narrow.toml").write_text(text)
+    result = run(project, "bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
+    result.assert_outcomes(failed=1, skipped=0)
+    result.stdout.fnmatch_lines(["*1 failed, *3 known in*"])
+    assert sorted(statuses(project).values()) == ["fixed", "known", "known", "known"]
+    result = run(project, "bad.py:Refuses", "-n1")
+    result.stdout.fnmatch_lines(["*6 passed, *2 not claimed in*"])
+
+
+def test_two_workers_are_the_default_and_a_choice_is_kept(project):
+    project.makeconftest(
+        "def pytest_report_header(config):\n"
+        "    return f'workers {config.option.numprocesses} {config.option.dist}'\n"
+    )
+    result = run(project, "bad.py:Mine", select=PREFILL_W)
+    result.stdout.fnmatch_lines(["workers 2 worksteal"])
+    result.assert_outcomes(passed=1)
+    project.makepyfile(test_plain="def test_plain():\n    assert True\n")
+    for args in (["test_plain.py"], ["suites", "--collect-only"], ["suites", "-n0"]):
+        result = project.runpytest_inprocess(*args, "--subject=bad.py:Mine", "-k", "plain")
+        result.stdout.no_fnmatch_line("workers 2*")
+
+
+def test_without_xdist_records_are_written_all_the_same(project):
+    run(project, "bad.py:Mine", "-p", "no:xdist").assert_outcomes(passed=8)
+    assert len(results(project).read_records()) == 8
+
+
+def test_a_bad_target_is_a_usage_error_in_one_line(project):
+    result = run(project, "bad.py:Min")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --subject: bad.py:Min: no class Min; did you mean Mine*"])
+
+
+def test_a_bad_known_failure_is_a_usage_error_in_one_line(project):
+    (project.path / "suites" / "known_failures" / "mine.toml").write_text("[[failure]]\n")
+    result = run(project, "bad.py:Mine")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: known failures: mine.toml, failure 1: id is missing"])
+
+
+def test_a_subject_that_is_not_installed_is_one_item_and_no_pass(project, monkeypatch):
+    register(project, absent="absent:Absent", broken="broken:Broken")
+    project.makepyfile(absent="import no_such_package_of_theirs", broken="1 / 0")
+    monkeypatch.setenv("PYTHONPATH", str(project.path), prepend=os.pathsep)
+    result = project.runpytest_subprocess("suites", "-n0", "-k", "absent or broken")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*1 failed*1 not installed in*"])
+    by_subject = {r.subject: r for r in results(project).read_records()}
+    assert by_subject["absent"].status == "not-installed"
+    assert by_subject["absent"].message == "no_such_package_of_theirs is not installed"
+    assert by_subject["broken"].status == "error"
+    assert "no check passed" in verdict(project)[1].reasons
+
+
+def test_a_registered_subject_that_plans_nothing_is_an_error(project, monkeypatch):
+    names = {"Nowhere": "plans nothing", "Uncovered": "raised LookupError: no table of cases"}
+    monkeypatch.setattr(registry, "names", lambda: [f"bad.py:{name}" for name in names])
+    project.runpytest_inprocess("suites", "-n0").assert_outcomes(failed=2)
+    records = results(project).read_records()
+    assert [r.status for r in records] == ["error", "error"]
+    for record, told in zip(records, names.values(), strict=True):
+        assert told in record.message
+    assert "2 checks broke" in verdict(project)[1].reasons
+
+
+@pytest.mark.parametrize("name", ["Nowhere", "Uncovered"])
+def test_a_target_that_plans_nothing_is_a_usage_error_in_one_line(project, name):
+    result = run(project, f"bad.py:{name}", "-n0")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --subject: bad.py:{name} *covers() *"])
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--timeout=inf", "--timeout must be up to 86400 s, got inf"),
+        ("--timeout=nan", "--timeout must be up to 86400 s, got nan"),
+        ("--timeout=-1", "--timeout must be up to 86400 s, got -1"),
+        ("--harness-out=bad.py", "--harness-out: *bad.py is not a folder"),
+    ],
+)
+def test_a_bad_option_is_a_usage_error_in_one_line(project, option, expected):
+    result = run(project, "bad.py:Mine", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {expected}"])
+
+
+def register(project, **subjects):
+    """Make a distribution in the project's folder that registers these subjects."""
+    info = project.path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    lines = "".join(f"{name} = {place}\n" for name, place in subjects.items())
+    (info / "entry_points.txt").write_text(f"[harness.subjects]\n{lines}")
+
+
+def test_a_failing_test_beside_the_suites_turns_the_gate_red(project):
+    (project.path / "suites" / "test_more.py").write_text("def test_prefill_w():\n    assert 0\n")
+    run(project, "bad.py:Mine", "-n1", select=f"({PREFILL_W}) or test_more")
+    assert list(statuses(project).values()) == ["pass"]
+    assert verdict(project)[1].reasons == ["1 other test failed"]
+
+
+def test_a_failing_fixture_of_an_item_is_an_error_record(project):
+    project.makeconftest(
+        "import pytest\n"
+        "@pytest.fixture(autouse=True)\n"
+        "def breaks(request):\n"
+        "    yield\n"
+        "    assert 'prefill-w/' not in request.node.name, 'left a mess'\n"
+    )
+    run(project, "bad.py:Mine", "-n0", select=PREFILL_W)
+    assert "1 check broke" in verdict(project)[1].reasons
+
+
+def test_only_a_run_of_everything_is_whole(project, monkeypatch):
+    monkeypatch.setattr(registry, "names", lambda: ["bad.py:Mine"])
+    monkeypatch.setattr(plan, "TINY", {"mistral-w1": plan.TINY["mistral-w1"]})
+    assert whole(project, "suites") is True
+    assert whole(project, "suites/test_suite.py") is True
+    assert whole(project, "suites", "-k", "prefill-w") is False
+    assert whole(project, "suites", "--subject=bad.py:Mine") is False
+    (project.path / "suites" / "test_other.py").write_text(SUITE)
+    assert whole(project, "suites/test_suite.py") is False
+    assert whole(project, "suites", "--ignore=suites/test_other.py") is False
+    assert whole(project, "suites") is True
+
+
+def whole(project, *args):
+    """What a run says of itself."""
+    project.runpytest_inprocess(*args, "-n0", "-x", "-q")
+    return results(project).read_run().whole
+
+
+def test_a_collection_alone_leaves_the_results_of_the_last_run(project):
+    run(project, "bad.py:Mine", "-n0", select=PREFILL_W)
+    before = results(project).read_records()
+    run(project, "bad.py:Mine", "--collect-only")
+    assert results(project).read_records() == before
+
+
+def test_plain_tests_write_nothing_and_import_nothing_heavy(pytester):
+    pytester.makepyfile(
+        "import sys\n"
+        "def test_light():\n"
+        "    assert not {'torch', 'pandas', 'rich', 'typer', 'packaging.specifiers'} "
+        "& set(sys.modules)\n"
+    )
+    # Other installed plugins may import what they like; this one must not.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "harness.run.plugin"]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        command, cwd=pytester.path, env=env, capture_output=True, text=True, check=False
+    )
+    assert "1 passed" in done.stdout
+    assert not (pytester.path / "reports").exists()

@@ -1,0 +1,50 @@
+"""Records and entries for the tests of the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.gate.known import KnownFailure, load_file
+from harness.results.record import Record
+
+CASE = "mistral/chunk-4/float32/b1"
+
+ENTRY = """
+[[failure]]
+id = "B1"
+cases = ["mistral/chunk-*/float32/b1"]
+checks = ["values", "visibility"]
+reason = "the mask is made before the update"
+link = "https://example.org/issues/1"
+versions = { torch = "==2.*" }
+"""
+
+
+def record(**changes: object) -> Record:
+    """A passed record of one check, with changes."""
+    fields: dict[str, object] = {
+        "run": "r1",
+        "item": f"values::{changes.get('case', CASE)}",
+        "subject": "ours",
+        "check": "values",
+        "status": "pass",
+        "scheme": "uniform",
+        "model": "mistral",
+        "schedule": "chunk-4",
+        "dtype": "float32",
+        "batch": 1,
+        "case": CASE,
+        "device": "cpu",
+        "threads": 1,
+        "versions": {"torch": "2.13.0+cpu"},
+        "seconds": 0.1,
+        "reproduce": f"harness check ours --case {CASE} --check values",
+    }
+    return Record(**(fields | changes))
+
+
+def entries(folder: Path, text: str = ENTRY, subject: str = "ours") -> list[KnownFailure]:
+    """The known failures of a file with this text."""
+    path = folder / f"{subject}.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_file(path)
