@@ -46,6 +46,8 @@ RED = frozenset({Status.FAIL, Status.ERROR, Status.FIXED, Status.MISSING})
 class Finding:
     """The outcome of one check of one case.
 
+    kind: what went wrong, as a slug ("sees-too-many", "bytes-differ"): reports group by it and
+    known failures name it, so that messages are free to change; "" where nothing is wrong.
     figure: the worst measured value; bound: what it may be; margin: how many bounds the nearest
     wrong law is away (the blindness guard).  first_bad: the first wrong position.
     bytes: exact integers by name, those of `harness.results.record.INTEGERS`.
@@ -60,6 +62,7 @@ class Finding:
     bound: float | None = None
     margin: float | None = None
     first_bad: int | None = None
+    kind: str = ""
     message: str = ""
     exception: str = ""  # type name of what was raised, for status ERROR
     bytes: dict[str, int] = field(default_factory=dict)
@@ -67,9 +70,10 @@ class Finding:
     errors: list[float] = field(default_factory=list)
     neighbours: dict[str, list[float]] = field(default_factory=dict)
 
-    def fail(self, message: str, first_bad: int | None = None) -> Finding:
-        """Mark as failed (the first message stays in front) and return self."""
+    def fail(self, message: str, first_bad: int | None = None, *, kind: str = "") -> Finding:
+        """Mark as failed (the first message and kind stay in front) and return self."""
         self.status = Status.FAIL
+        self.kind = self.kind or kind
         self.message = f"{self.message}; {message}" if self.message else message
         if first_bad is not None and (self.first_bad is None or first_bad < self.first_bad):
             self.first_bad = first_bad

@@ -51,6 +51,7 @@ class Origin:
 class Record:
     """One check of one case.  Field by field what the columns of the frame are.
 
+    kind: what went wrong, as in `Finding.kind`.
     item: the pytest node id, or "check::name::case" outside pytest.  known: id of the known
     failure that explains (or, for "fixed", no longer explains) the outcome.  rows: (position,
     expected visible keys, recovered visible keys).  errors: per position, over the bound;
@@ -81,6 +82,7 @@ class Record:
     mutable_bytes: int | None = None
     pte_bytes: int | None = None
     seconds: float | None = None
+    kind: str = ""
     message: str = ""
     exception: str = ""
     known: str = ""
@@ -152,7 +154,7 @@ def finish(record: Record, finding: Finding, seconds: float) -> Record:
     if unknown:
         raise ValueError(f"bytes of a finding are {', '.join(INTEGERS)}; got {sorted(unknown)}")
     record.status = str(finding.status)
-    for name in ("figure", "bound", "margin", "first_bad", "message", "exception"):
+    for name in ("figure", "bound", "margin", "first_bad", "kind", "message", "exception"):
         setattr(record, name, getattr(finding, name))
     for name, value in finding.bytes.items():
         setattr(record, name, int(value))

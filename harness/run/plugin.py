@@ -7,7 +7,8 @@ A suite is a thin file:
         conformance()
 
 which becomes one item per subject, check and case of `harness.run.plan` under these schemes.
-A subject that carries ``suite = "sliced_q"`` is run by the suite that says ``conformance(suite="sliced_q")``
+A subject that carries ``suite = "sliced_q"`` is run by the suite that says
+``conformance(suite="sliced_q")``
 and by no other.  The ini option ``harness_suites`` names the folders that hold suites, and beside
 them ``known_failures``.
 

@@ -70,7 +70,7 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _room(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return module.split(".")[1] if "." in module else ""
 
 
 def test_every_room_has_its_place_in_the_order() -> None:

@@ -8,8 +8,8 @@ from junitparser import JUnitXml
 
 from harness.gate.baselines import Baselines
 from harness.gate.verdict import judge, read
-from harness.results.complete import complete
 from harness.report import junit, summary
+from harness.results.complete import complete
 from harness.results.folder import Folder, RunInfo
 from harness.results.record import Collected, to_frame
 
