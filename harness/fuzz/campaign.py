@@ -73,7 +73,7 @@ def _small(model: str) -> bool:
     from harness.cases.models import TINY
 
     found = TINY.get(model)
-    return found is not None and (found.window or found.chunk or 8) < 32
+    return found is not None and found.turn < 32
 
 
 def run_task(task: Task, tries: int = 1) -> Done:
