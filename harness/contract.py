@@ -7,21 +7,14 @@ A subject is a class with `name`, `schemes` and one of three bodies: `AttentionS
 `Unsupported` is raised for a case that the subject does not claim; it shows as "not claimed",
 never as a pass.  Any other exception is a failure of the check.
 
-Optional members are looked up by name: `LayerCache.rewind`, `Decoder.rewind`,
-`CacheSubject.profile`, `DecoderSubject.profile`, `Decoder.stated_masks`; and on any subject a
-static method ``covers(check: str, case: Case) -> bool``: what it answers False for is not planned
-at all, where raising `Unsupported` a thousand times would say no more; and ``suite``, the name of
-the suite file that runs it in place of those of its schemes ("sliced_q": suites/test_sliced_q.py).
-A subject with a graph of its own may have
-``exportable(case) -> harness.export.exportable.Exportable``, and one that runs a lowered program
-``program_bytes(case) -> dict[str, int]``: planned_bytes, mutable_bytes, pte_bytes.
+Everything else is optional: `OPTIONAL_MEMBERS` lists what else the harness looks for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor, device, dtype
 
@@ -71,7 +64,7 @@ class AttentionSubject(Protocol):
 
 
 class LayerCache(Protocol):
-    """One layer's cache.  Optional: ``rewind(length)``, forget all positions >= length."""
+    """One layer's cache.  Optional: ``rewind``."""
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take k, v (B, Hkv, t, D) of the next t positions, keys already rotated.
@@ -91,11 +84,7 @@ class LayerCache(Protocol):
 
 @runtime_checkable
 class CacheSubject(Protocol):
-    """Makes one layer's cache.
-
-    Optional: ``profile(layer, shape) -> int``, the exact storage bytes of one layer's cache in
-    the steady state.
-    """
+    """Makes one layer's cache.  Optional: ``profile``."""
 
     name: str
     schemes: frozenset[str]
@@ -106,12 +95,7 @@ class CacheSubject(Protocol):
 
 
 class Decoder(Protocol):
-    """An open causal model.
-
-    Optional: ``rewind(length)``, forget all positions >= length; and ``stated_masks(n)``, a list
-    of one bool (n, n) mask per layer: what each query of the run so far may see by the rule that
-    the implementation states for itself, where that differs from the exact window.
-    """
+    """An open causal model.  Optional: ``rewind`` and ``stated_masks``."""
 
     def feed(self, tokens: Tensor) -> Tensor:
         """tokens (B, t) int64, the next t positions -> logits (B, t, V)."""
@@ -137,10 +121,7 @@ class Decoder(Protocol):
 class DecoderSubject(Protocol):
     """A whole causal model with its own weights, a function of ``case.weights_seed`` alone.
 
-    Optional: ``profile(case) -> list[int]``, the exact storage bytes per layer in the steady
-    state; and ``dense_key: str``, the same for subjects whose weights and `Decoder.dense` in
-    float64 are the same, so that the harness asks one of them for all; and ``stored: str``, the
-    dtype in which keys and values are held where that is not the case's ("float16").
+    Optional: ``profile``, ``dense_key`` and ``stored``.
     """
 
     name: str
@@ -152,6 +133,132 @@ class DecoderSubject(Protocol):
 
 
 Subject = AttentionSubject | CacheSubject | DecoderSubject
+
+
+@dataclass(frozen=True)
+class OptionalMember:
+    """A member that a subject, or what it opens, may have beside those of its protocol.
+
+    of: what may have it.  form: how it is written.  default: what stands where it is absent.
+    """
+
+    name: str
+    of: str
+    form: str
+    meaning: str
+    default: Any = None
+
+
+_ANY, _LOWERED = "any subject", "a subject that runs a lowered program"
+
+#: Every optional member.  The harness reads them by `optional` and in no other way.
+OPTIONAL_MEMBERS: tuple[OptionalMember, ...] = (
+    OptionalMember(
+        "package",
+        _ANY,
+        'package = "executorch"',
+        "the distribution that the subject adapts: its version stands in every record, and where "
+        'it is absent the subject reads "not installed"',
+    ),
+    OptionalMember(
+        "suite",
+        _ANY,
+        'suite = "sliced_q"',
+        "the suite file that runs the subject in place of those of its schemes "
+        "(suites/test_sliced_q.py)",
+        default="",
+    ),
+    OptionalMember(
+        "device",
+        _ANY,
+        'device = "cuda:0"',
+        "the torch device on which it computes; baselines are kept for each kind of device",
+        default="cpu",
+    ),
+    OptionalMember(
+        "checks",
+        _ANY,
+        'checks = frozenset({"visibility", "values"})',
+        "the names of the checks that are planned for it; all that its body has where absent",
+    ),
+    OptionalMember(
+        "covers",
+        _ANY,
+        "covers(check, case) -> bool, a static or class method",
+        "False leaves a case of a check out of the plan, where raising `Unsupported` a thousand "
+        "times would say no more",
+    ),
+    OptionalMember(
+        "exportable",
+        _ANY,
+        "exportable(case) -> harness.export.exportable.Exportable",
+        "the graph of its own that the export check exports and runs",
+    ),
+    OptionalMember(
+        "lowered",
+        _LOWERED,
+        "lowered(case) -> harness.export.program_cache.Entry",
+        "the program of a case, lowered if need be: `python -m harness.run.prelower` asks for it "
+        "before the checks do",
+    ),
+    OptionalMember(
+        "program_bytes",
+        _LOWERED,
+        "program_bytes(case) -> dict[str, int]",
+        "exact planned_bytes, mutable_bytes and pte_bytes of the program",
+    ),
+    OptionalMember(
+        "linear_memory",
+        "AttentionSubject",
+        "linear_memory = True",
+        "a claim that a prefill's peak is linear in its length on bounded layers; peak_bytes "
+        "holds it to that",
+        default=False,
+    ),
+    OptionalMember(
+        "profile",
+        "CacheSubject, DecoderSubject",
+        "profile(layer, shape) -> int of a cache, profile(case) -> list[int] of a decoder",
+        "exact storage bytes of a layer's cache in the steady state",
+    ),
+    OptionalMember(
+        "dense_key",
+        "DecoderSubject",
+        'dense_key = "transformers"',
+        "the same for subjects whose weights and `Decoder.dense` in float64 are the same, so that "
+        "the harness asks one of them for all",
+    ),
+    OptionalMember(
+        "stored",
+        "DecoderSubject",
+        'stored = "float16"',
+        "the dtype in which keys and values are held, where that is not the case's",
+    ),
+    OptionalMember(
+        "rewind",
+        "LayerCache, Decoder",
+        "rewind(length)",
+        "forget all positions >= length, or raise",
+    ),
+    OptionalMember(
+        "stated_masks",
+        "Decoder",
+        "stated_masks(n) -> list[Tensor]",
+        "one bool (n, n) mask per layer: what each query of the run so far may see by the rule "
+        "that the implementation states for itself, where that differs from the exact window",
+    ),
+)
+
+_DEFAULTS = {member.name: member.default for member in OPTIONAL_MEMBERS}
+
+
+def optional(of: object, name: str) -> Any:
+    """An optional member of a subject, cache or decoder, or its default.
+
+    Raises KeyError for a name that `OPTIONAL_MEMBERS` does not list.
+    """
+    return getattr(of, name, _DEFAULTS[name])
+
 
 _BODIES = {"attend": "attention", "new_cache": "cache", "open": "decoder"}
 

@@ -145,7 +145,7 @@ def test_a_real_run(subject: type, profile: Profile, name: str) -> None:
     """A model is run, a prompt and then single tokens; its storages are measured behind each."""
     pytest.importorskip(subject.package)
     model = TINY[name]
-    window = model.window or model.chunk or 8
+    window = model.turn
     prompt, singles = window + 3, window + 2
     steps = (Feed(prompt), *(Feed(1) for _ in range(singles)))
     case, geometry = Case(model, Schedule("estimate", steps)), from_model(model)

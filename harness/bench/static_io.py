@@ -54,7 +54,7 @@ def _steps(n: int, repeats: int) -> dict[str, Callable[[], Tensor]]:
     steps: dict[str, Callable[[], Tensor]] = {}
     for name in (OURS, THEIRS):
         try:
-            decoder = open_decoder(registry.load(name)(), case)
+            decoder = open_decoder(registry.load(name).subject(), case)
         except registry.NotInstalled:
             continue
         tokens = torch.arange(n)[None] % case.vocab

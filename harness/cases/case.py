@@ -47,7 +47,7 @@ class Case:
     @property
     def window(self) -> int:
         """The length at which this model's caches turn over; 8 for full attention."""
-        return self.model.window or self.model.chunk or 8
+        return self.model.turn
 
     @cached_property
     def seed(self) -> int:
@@ -91,7 +91,6 @@ def parse(case_id: str) -> Case:
     model = tiny(parts[0])
     if parts[1].startswith(schedules.STEPS):
         return Case(model, schedules.read_steps(parts[1]), parts[2], int(parts[3][1:]))
-    window = model.window or model.chunk or 8
     known = {
         s.name: s
         for make in (
@@ -100,7 +99,7 @@ def parse(case_id: str) -> Case:
             schedules.rewinds,
             schedules.byte_runs,
         )
-        for s in make(window, model.sink)
+        for s in make(model.turn, model.sink)
     }
     if parts[1] not in known:
         raise ValueError(

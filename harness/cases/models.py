@@ -94,6 +94,11 @@ class Model:
             return "full"
         return "uniform" if kinds == {"sliding_attention"} else "interleaved"
 
+    @property
+    def turn(self) -> int:
+        """Positions after which a bounded layer's cache turns over; 8 where no layer is bounded."""
+        return self.window or self.chunk or 8
+
     def isolate(self, kind: str) -> Model:
         """A one-layer model of this one's `kind` ("sliding", "full", "chunked").
 

@@ -1,37 +1,29 @@
-"""The checks: one function each, from a subject and a case to a `Finding`."""
+"""The checks: one function each, from a subject and a case to a `Finding`.
+
+`harness.results.finding.CHECK_INFO` declares them: name, file, integers, bodies.
+"""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 
 from harness.cases.case import Case
-from harness.checks.bytes import cache_bytes
-from harness.checks.export import export
-from harness.checks.gradients import gradients
-from harness.checks.peak import peak_bytes
-from harness.checks.refusal import refusal
-from harness.checks.state import purity, reset, rewind
-from harness.checks.values import values
-from harness.checks.visibility import visibility
 from harness.contract import ContractError, Subject, Unsupported
-from harness.results.finding import Finding, Status
+from harness.results.finding import CHECK_INFO, CheckInfo, Finding, Status
 
 Check = Callable[[Subject, Case], Finding]
 
+
+def _function(info: CheckInfo) -> Check:
+    """The function of a declared check."""
+    found: Check = getattr(import_module(f"{__name__}.{info.module}"), info.name)
+    return found
+
+
 #: Every check by name, in the order of the report.
-CHECKS: dict[str, Check] = {
-    "visibility": visibility,
-    "values": values,
-    "gradients": gradients,
-    "cache_bytes": cache_bytes,
-    "peak_bytes": peak_bytes,
-    "reset": reset,
-    "rewind": rewind,
-    "refusal": refusal,
-    "purity": purity,
-    "export": export,
-}
+CHECKS: dict[str, Check] = {info.name: _function(info) for info in CHECK_INFO}
 
 
 def run_check(subject: type[Subject], check: str, case: Case) -> Finding:
@@ -43,7 +35,7 @@ def run_check(subject: type[Subject], check: str, case: Case) -> Finding:
     if check not in CHECKS:
         raise ValueError(f"unknown check {check!r}; known: {', '.join(CHECKS)}")
     try:
-        return CHECKS[check](subject(), case)
+        finding = CHECKS[check](subject(), case)
     except Unsupported as reason:
         return Finding(check, Status.NOT_CLAIMED, message=reason.reason)
     except ContractError as broken:
@@ -55,6 +47,8 @@ def run_check(subject: type[Subject], check: str, case: Case) -> Finding:
             message=f"{type(error).__name__}: {error} ({_where(error)})",
             exception=type(error).__name__,
         )
+    finding.check = check
+    return finding
 
 
 def _where(error: BaseException) -> str:

@@ -16,7 +16,14 @@ from torch import Tensor
 
 from harness.cases.case import Case
 from harness.checks.drive import open_decoder
-from harness.contract import Decoder, DecoderSubject, Subject, Unsupported, kind_of
+from harness.contract import (
+    CacheSubject,
+    Decoder,
+    DecoderSubject,
+    Subject,
+    Unsupported,
+    optional,
+)
 from harness.law import influence
 from harness.reference import tolerance
 from harness.reference.decoder import dense_logits, make_weights
@@ -42,13 +49,13 @@ class Reference:
 
 def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor) -> Reference:
     """The reference of what `decoder` was fed: tokens (B, n)."""
-    if hasattr(decoder, "stated_masks"):  # its law is a function of what this very run was fed
+    if optional(decoder, "stated_masks"):  # its law is a function of what this very run was fed
         own = decoder.dense(tokens)
         bound = _bound(case, own, own)
         wrong = _errors(own, _wrong_of_decoder(decoder, case, tokens))
         return Reference(own.double(), bound, _margin(wrong, bound), wrong)
     # A cache's body, weights and oracle are the harness's own, whoever the subject is.
-    kind = None if kind_of(type(subject)) == "cache" else type(subject)
+    kind = None if isinstance(subject, CacheSubject) else type(subject)
     key = (kind, case.model, case.dtype, case.batch, tokens.numpy().tobytes())
     if key not in _kept:
         made = _of_harness(case, tokens) if kind is None else _of(subject, case, tokens, key)
@@ -85,11 +92,11 @@ def _keep(kept: dict[tuple[object, ...], Any], key: tuple[object, ...], made: An
 
 def _of(subject: Subject, case: Case, tokens: Tensor, key: tuple[object, ...]) -> Reference:
     assert isinstance(subject, DecoderSubject)
-    key = (getattr(subject, "dense_key", key[0]), *key[1:])
+    key = (optional(subject, "dense_key") or key[0], *key[1:])
     exact = _exact.get(key) or _keep(_exact, key, _exact_of(subject, case, tokens))
     own = open_decoder(subject, case).dense(tokens)
     bound = _bound(case, own, exact.logits)
-    doubt = _doubt(case, own, exact.logits, getattr(subject, "stored", case.dtype))
+    doubt = _doubt(case, own, exact.logits, optional(subject, "stored") or case.dtype)
     margin = _margin(exact.wrong, bound)
     return Reference(exact.logits.double(), bound, margin, exact.wrong, doubt)
 

@@ -11,7 +11,15 @@ from harness.cases.case import Case
 from harness.cases.schedules import Feed
 from harness.checks.allocated import allocation_problems
 from harness.checks.drive import claim, open_decoder, tokens_for
-from harness.contract import ContractError, Decoder, Subject, Unsupported, kind_of
+from harness.contract import (
+    AttentionSubject,
+    CacheSubject,
+    ContractError,
+    Decoder,
+    Subject,
+    Unsupported,
+    optional,
+)
 from harness.memory.storage import storage_bytes, tensors_of
 from harness.reference.decoder import CacheDecoder, cache_shape
 from harness.results.finding import Finding
@@ -45,7 +53,7 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
     - after a long prompt at once, the allocator holds no more than that for the subject.
     """
     claim(subject, case)
-    if kind_of(type(subject)) == "attention":
+    if isinstance(subject, AttentionSubject):
         raise Unsupported("a stateless operation holds no cache")
     sizes = [step.n for step in case.schedule.steps if isinstance(step, Feed)]
     if not case.schedule.plain or sizes[-1] != 1 or max(sizes) == 1:
@@ -142,10 +150,10 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
 
 
 def _judge_profile(finding: Finding, subject: Subject, case: Case, samples: Samples) -> None:
-    profile = getattr(subject, "profile", None)
+    profile = optional(subject, "profile")
     if profile is None:
         return
-    if kind_of(type(subject)) == "cache":
+    if isinstance(subject, CacheSubject):
         layers = case.model.layers
         said = [
             profile(layers[i], cache_shape(case, i)) if i in case.model.cached_layers else 0

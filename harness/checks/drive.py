@@ -20,7 +20,7 @@ from harness.contract import (
     DecoderSubject,
     Subject,
     Unsupported,
-    kind_of,
+    optional,
 )
 from harness.law import Layer
 from harness.reference.decoder import CacheDecoder, checked_update
@@ -104,7 +104,7 @@ def run_decoder(decoder: Decoder, tokens: Tensor, schedule: Schedule) -> Run:
 def _rewind(decoder: Decoder, length: int) -> None:
     # The harness's body always has the method; the caches under test may not.
     parts = decoder.caches.values() if isinstance(decoder, CacheDecoder) else (decoder,)
-    if not all(hasattr(part, "rewind") for part in parts):
+    if not all(optional(part, "rewind") for part in parts):
         raise Unsupported("has no rewind")
     try:
         decoder.rewind(length)  # type: ignore[attr-defined]  # optional member of the contract
@@ -142,7 +142,7 @@ def open_op(subject: Subject, layer: Layer, shape: CacheShape) -> Op:
         return lambda q, k, v: attention(q, *checked_update(cache, k, v))
     if isinstance(subject, AttentionSubject):
         return StatelessOp(subject, layer)
-    raise ContractError(f"{kind_of(type(subject))} subjects have no single-layer operation")
+    raise ContractError("decoder subjects have no single-layer operation")
 
 
 class StatelessOp:

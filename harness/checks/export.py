@@ -13,7 +13,7 @@ from harness.checks.bounds import reference_for
 from harness.checks.common import require_plain
 from harness.checks.drive import Run, claim, open_decoder, run_decoder, tokens_for
 from harness.checks.values import judge
-from harness.contract import Decoder, Subject, Unsupported
+from harness.contract import Decoder, Subject, Unsupported, optional
 from harness.export import liveness
 from harness.export.exportable import Exportable, by_shape
 from harness.results.finding import Finding
@@ -35,12 +35,12 @@ def export(subject: Subject, case: Case) -> Finding:
     """
     claim(subject, case)
     require_plain(case)
-    make: Callable[[Case], Exportable] | None = getattr(subject, "exportable", None)
+    make: Callable[[Case], Exportable] | None = optional(subject, "exportable")
     if make is None:
         raise Unsupported("offers no graph to export")
     finding = Finding("export")
     decoders: list[tuple[str, Decoder]] = []
-    program_bytes = getattr(subject, "program_bytes", None)
+    program_bytes = optional(subject, "program_bytes")
     if program_bytes is None:
         decoders += _exported(finding, make(case))
     else:

@@ -8,7 +8,7 @@ from harness.cases.case import Case
 from harness.checks.common import distinct_layers, op_shape, require_plain
 from harness.checks.drive import claim
 from harness.checks.measured import Feed, attention_run, cache_run, decoder_run, feeds
-from harness.contract import AttentionSubject, CacheSubject, Subject
+from harness.contract import AttentionSubject, CacheSubject, Subject, optional
 from harness.law import Layer
 from harness.memory import exponent, measure, second_difference
 from harness.memory.scaling import LENGTHS
@@ -105,7 +105,7 @@ def _judge_growth(
     finding: Finding, subject: AttentionSubject, case: Case, i: int, layer: Layer
 ) -> list[str]:
     """Hold a claim of linear memory to it; the exponent in words."""
-    if getattr(subject, "linear_memory", False) is not True:
+    if optional(subject, "linear_memory") is not True:
         return []
     peaks = [_prefill_peak(subject, case, i, n) for n in LENGTHS]
     excess = second_difference(*peaks)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.cases.case import Case
 from harness.checks.drive import open_op, run_decoder, run_op, tokens_for
-from harness.contract import CacheShape, Decoder, Subject, Unsupported
+from harness.contract import CacheShape, Decoder, Subject, Unsupported, optional
 from harness.law import Layer
 from harness.reference.inputs import OP_HEAD_DIM, Inputs
 from harness.reference.tolerance import moved
@@ -83,5 +83,5 @@ def recover_influence(
             decoder = open_case(case.with_batch(1))
             rows.append(run_decoder(decoder, row[None], case.schedule).logits)
         logits = torch.cat(rows)
-    state = getattr(decoder, "stated_masks", None)
+    state = optional(decoder, "stated_masks")
     return moved(logits[1:], logits[:1]).T, None if state is None else state(n)

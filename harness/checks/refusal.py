@@ -14,7 +14,7 @@ from harness.cases.schedules import Schedule, chunks
 from harness.checks.bounds import reference_for
 from harness.checks.common import distinct_layers, op_shape
 from harness.checks.drive import claim, open_decoder, tokens_for
-from harness.contract import AttentionSubject, CacheSubject, Decoder, LayerCache, Subject, kind_of
+from harness.contract import AttentionSubject, CacheSubject, Decoder, LayerCache, Subject
 from harness.law import Layer
 from harness.reference import oracle, tolerance
 from harness.reference.decoder import checked_update
@@ -30,13 +30,15 @@ def refusal(subject: Subject, case: Case) -> Finding:
     """
     claim(subject, case)
     finding = Finding("refusal")
-    kind = kind_of(type(subject))
     if isinstance(subject, CacheSubject):
+        kind = "cache"
         for i, layer in distinct_layers(case.model):
             _refusing_cache(finding, subject, case, i, layer)
     elif isinstance(subject, AttentionSubject):
+        kind = "attention"
         _refusing_op(finding, subject, case)
     else:
+        kind = "decoder"
         _refusing_decoder(finding, subject, case)
     finding.message = finding.message or f"{kind}: every bad input was refused"
     return finding

@@ -23,7 +23,7 @@ from harness.checks.drive import (
     tokens_for,
 )
 from harness.checks.values import decoder_values  # the oracle of a rewound run is the same
-from harness.contract import AttentionSubject, Subject, Unsupported, kind_of
+from harness.contract import AttentionSubject, DecoderSubject, Subject, Unsupported
 from harness.law import Layer
 from harness.reference import tolerance
 from harness.reference.inputs import Inputs, random
@@ -31,7 +31,7 @@ from harness.results.finding import Finding
 
 
 def _require_state(subject: Subject) -> None:
-    if kind_of(type(subject)) == "attention":
+    if isinstance(subject, AttentionSubject):
         raise Unsupported("a stateless operation has nothing to reset or rewind")
 
 
@@ -115,9 +115,9 @@ def purity(subject: Subject, case: Case) -> Finding:
     claim(subject, case)
     require_plain(case)
     finding = Finding("purity")
-    if kind_of(type(subject)) != "attention":
+    if not isinstance(subject, AttentionSubject):
         _pure_decoder(finding, subject, case)
-    if kind_of(type(subject)) != "decoder":
+    if not isinstance(subject, DecoderSubject):
         _pure_op(finding, subject, case)
     return finding
 

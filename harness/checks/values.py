@@ -12,7 +12,7 @@ from harness.cases.case import Case
 from harness.checks.bounds import reference_for
 from harness.checks.common import distinct_layers, op_shape, require_plain
 from harness.checks.drive import claim, open_decoder, open_op, run_decoder, run_op, tokens_for
-from harness.contract import Subject, kind_of
+from harness.contract import AttentionSubject, DecoderSubject, Subject
 from harness.law import Layer
 from harness.reference import inputs, oracle, tolerance
 from harness.reference.inputs import OP_HEAD_DIM, Inputs
@@ -38,14 +38,14 @@ def values(subject: Subject, case: Case) -> Finding:
     claim(subject, case)
     require_plain(case)
     finding = Finding("values")
-    kind = kind_of(type(subject))
+    is_decoder, is_operation = (isinstance(subject, p) for p in (DecoderSubject, AttentionSubject))
     half = case.dtype in ("float16", "bfloat16")
-    if kind != "attention" and not (half and kind == "cache"):
+    if is_decoder or not (is_operation or half):
         decoder_values(finding, subject, case)
-    if kind != "decoder":
+    if not is_decoder:
         for i, layer in distinct_layers(case.model):
             _op_values(finding, subject, case, i, layer, _USUAL)
-    if kind == "attention" and len(case.schedule.steps) == 1 and not half:
+    if is_operation and len(case.schedule.steps) == 1 and not half:
         for i, layer in distinct_layers(case.model):
             for geometry in _OTHERS:
                 _op_values(finding, subject, case, i, layer, geometry)

@@ -6,7 +6,7 @@ from harness.cases.case import Case
 from harness.checks.common import distinct_layers, op_shape, require_plain
 from harness.checks.drive import claim, open_decoder
 from harness.checks.recover import recover_influence, recover_weights, uneven_row
-from harness.contract import Decoder, Subject, kind_of
+from harness.contract import Decoder, DecoderSubject, Subject
 from harness.law import influence
 from harness.results.finding import Finding
 
@@ -19,7 +19,7 @@ def visibility(subject: Subject, case: Case) -> Finding:
     """
     claim(subject, case)
     require_plain(case)
-    if kind_of(type(subject)) == "decoder":
+    if isinstance(subject, DecoderSubject):
         return _by_influence(subject, case)
     finding = Finding("visibility")
     n = case.schedule.length

@@ -95,16 +95,15 @@ def _checked(stream: Iterator[Task]) -> Iterator[Task]:
 
 def _ours() -> list[str]:
     """Our caches and decoders that run without a released package."""
-    from harness.contract import kind_of
     from harness.run import registry
 
     out = []
     for name in registry.names():
         if name.startswith(_OURS):
             try:
-                subject = registry.load(name)
+                target = registry.load(name)
             except registry.NotInstalled:
                 continue
-            if kind_of(subject) != "attention" and not getattr(subject, "package", ""):
+            if target.body != "attention" and not target.package:
                 out.append(name)
     return out

@@ -9,12 +9,18 @@ from harness.cli.common import BROKEN, RESULTS, Results
 
 def kills(out: Results = RESULTS) -> None:
     """Plant every defect, and keep the table of what catches it for the report."""
+    from harness.defects.batteries import absent
     from harness.report import kills as table
 
+    for kind, package in absent().items():
+        typer.echo(f"{kind}: not planted, {package} is not installed")
     rows = []
     for row in table.run():
         rows.append(row)
         caught = ", ".join(check for check, _, _ in row.checks) or "nothing"
-        typer.echo(f"{row.name}: caught by {caught}")
-    typer.echo(f"{sum(bool(r.checks) for r in rows)} of {len(rows)}; {table.write(rows, out)}")
-    raise typer.Exit(0 if all(row.checks for row in rows) else BROKEN)
+        missed = f"; MISSED by {', '.join(row.missed_by)}" if row.missed_by else ""
+        expected = ", ".join(row.expected) or "any check"
+        typer.echo(f"{row.name}: caught by {caught} (expected: {expected}){missed}")
+    caught_all = sum(row.is_caught for row in rows)
+    typer.echo(f"{caught_all} of {len(rows)}; {table.write(rows, out)}")
+    raise typer.Exit(0 if caught_all == len(rows) else BROKEN)

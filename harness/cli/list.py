@@ -35,9 +35,9 @@ def _installed(name: str) -> tuple[str, str]:
     from harness.run import registry
 
     try:
-        subject = registry.load(name)
+        target = registry.load(name)
     except registry.NotInstalled as absent:
         return "-", str(absent)
     except registry.TargetError as broken:
         return "-", f"cannot be loaded: {broken}"
-    return registry.version(subject), ", ".join(sorted(subject.schemes))
+    return target.version, ", ".join(sorted(target.schemes))

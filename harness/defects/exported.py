@@ -21,11 +21,7 @@ class SinkGraph:
 
     name = "correct.sink_graph"
     schemes = frozenset({"uniform", "sink"})
-
-    @staticmethod
-    def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
-        """True for the check that these are here for."""
-        return check == "export"
+    checks = frozenset({"export"})  # what these are here for
 
     def open(self, case: Case) -> Decoder:
         what = own_export.sink_exportable(case)

@@ -160,15 +160,3 @@ class LaterBatchRows(DenseAttention):
             rest = super().attend(q[1:], k[1:], v[1:], wider)
             out = torch.cat((out[:1], rest))
         return out
-
-
-CACHES = (
-    BigChunkRows,
-    SecondPrompt,
-    ChunkBetween,
-    RefusedRewindForgets,
-    SecondReset,
-    ChecksKeysAlone,
-    SharedPool,
-)
-OPERATIONS = (KeysScaledInPlace, LaterBatchRows)

@@ -49,15 +49,14 @@ def tasks(targets: Sequence[str], models: Sequence[str], first_seed: int = 0) ->
 
     Raises registry.TargetError, or ValueError for a model that none of the targets takes.
     """
-    from harness.contract import kind_of
     from harness.run import plan, registry
 
     pairs = []
     for target in targets:
-        subject = registry.load(target)
-        if kind_of(subject) == "attention":
+        loaded = registry.load(target)
+        if loaded.body == "attention":
             raise ValueError(f"{target} is an attention operation: it has no state to fuzz")
-        planned = dict.fromkeys(case.model.name for _, case in plan.items(subject))
+        planned = dict.fromkeys(case.model.name for _, case in plan.items(loaded))
         pairs += [
             (target, name) for name in planned if name in models or (not models and _small(name))
         ]
@@ -73,7 +72,7 @@ def _small(model: str) -> bool:
     from harness.cases.models import TINY
 
     found = TINY.get(model)
-    return found is not None and (found.window or found.chunk or 8) < 32
+    return found is not None and found.turn < 32
 
 
 def run_task(task: Task, tries: int = 1) -> Done:
@@ -85,7 +84,7 @@ def run_task(task: Task, tries: int = 1) -> Done:
     from harness.run import registry
 
     torch.set_num_threads(1)
-    subject = registry.load(task.target)
+    subject = registry.load(task.target).subject
     find, examples = search(subject, tiny(task.model), task.seed, EXAMPLES)
     return Done(task, find, examples, tries)
 

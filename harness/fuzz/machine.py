@@ -67,7 +67,7 @@ def judge(subject: type[Any], case: Case) -> None:
 
 def machine_for(subject: type[Any], model: Model, ran: list[str]) -> type[RuleBasedStateMachine]:
     """A machine over one subject and model; `ran` takes the ids of the histories that are run."""
-    turn = model.window or model.chunk or 8
+    turn = model.turn
     borders = sorted(
         {1, 2, 3, turn - 1, turn, turn + 1, 2 * turn, 2 * turn + 1, 3 * turn + 5} - {0}
     )

@@ -26,7 +26,7 @@ from harness.report import (
 )
 from harness.report import status as looks
 from harness.report import text as numbers
-from harness.results.finding import RED
+from harness.results.finding import INTEGERS, RED
 from harness.results.record import from_frame, write_atomically
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "groups": groups,
         "drawn": any(g.example and g.example.drawing for g in groups),
         "listed": _LISTED,
+        "integers": INTEGERS,
         "drifts": tables.drifts(verdict.drift),
         "known": known,
         "matrix": grid,

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.results.record import write_atomically
+
+if TYPE_CHECKING:
+    from harness.defects import Defect
+    from harness.defects.batteries import BatteryDefect
 
 FILE = "kills.json"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A defect, what it does, and (check, cases broken, cases run) of the checks that catch it."""
+    """A defect, what it does, and (check, cases broken, cases run) of the checks that catch it.
+
+    For the router and the sliced-Q pass, the parts of their battery stand in place of checks.
+
+    expected: the checks that must catch it.
+    """
 
     name: str
     what: str
     checks: tuple[tuple[str, int, int], ...]
+    expected: tuple[str, ...] = ()
+
+    @property
+    def missed_by(self) -> tuple[str, ...]:
+        """The checks that must catch it, and do not."""
+        found = {check for check, _, _ in self.checks}
+        return tuple(check for check in self.expected if check not in found)
+
+    @property
+    def is_caught(self) -> bool:
+        """True if some check catches it, and every check that must."""
+        return bool(self.checks) and not self.missed_by
 
 
 @dataclass(frozen=True)
@@ -31,28 +53,37 @@ class Kills:
 
     @property
     def caught(self) -> int:
-        """Defects that some check catches."""
-        return sum(bool(row.checks) for row in self.rows)
+        """Defects that every check that must catches."""
+        return sum(row.is_caught for row in self.rows)
 
 
 def run(workers: int = 2) -> Iterator[Row]:
     """Plant every defect and see what catches it, one row at a time."""
     from harness.defects import DEFECTS
+    from harness.defects.batteries import planted
 
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_row, range(len(DEFECTS)))
+        yield from pool.map(_row, range(len(DEFECTS) + len(planted())))
 
 
 def _row(index: int) -> Row:
+    """The row of a defect: those of subjects come first, then those of the batteries."""
     import torch
 
     from harness.defects import DEFECTS, kill
+    from harness.defects.batteries import planted
 
     torch.set_num_threads(1)
-    defect = DEFECTS[index]
-    done = kill(defect)
-    checks = ((check, *done.checks[check]) for check in done.caught_by)
-    return Row(defect.name.removeprefix("defect."), defect.what, tuple(checks))
+    if index < len(DEFECTS):
+        defect = DEFECTS[index]
+        return _row_of(defect, kill(defect).checks)
+    other = planted()[index - len(DEFECTS)]
+    return _row_of(other, other.judge())
+
+
+def _row_of(defect: Defect | BatteryDefect, found: Mapping[str, tuple[int, int]]) -> Row:
+    checks = tuple((name, broken, run) for name, (broken, run) in found.items() if broken)
+    return Row(defect.name.removeprefix("defect."), defect.what, checks, defect.caught_by)
 
 
 def write(rows: Sequence[Row], folder: Path) -> Path:
@@ -69,7 +100,12 @@ def read(folder: Path) -> Kills | None:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return Kills(
             tuple(
-                Row(row["name"], row["what"], tuple((c, b, n) for c, b, n in row["checks"]))
+                Row(
+                    row["name"],
+                    row["what"],
+                    tuple((c, b, n) for c, b, n in row["checks"]),
+                    tuple(row["expected"]),
+                )
                 for row in rows
             )
         )

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.checks import CHECKS
 from harness.report import status as looks
+from harness.results.finding import NAMES
 
 if TYPE_CHECKING:
     from harness.results.record import Record
@@ -86,7 +86,7 @@ def tables(records: Iterable[Record]) -> list[Table]:
     """A table per scheme.  Records without a case (a subject that did not load) are left out."""
     held = [record for record in records if record.case]
     # The same columns in every table: the eye compares down the page.
-    checks = _in_order((r.check for r in held), list(CHECKS))
+    checks = _in_order((r.check for r in held), NAMES)
     return [
         _table(Table(scheme, f"t{t}", checks), [r for r in held if r.scheme == scheme])
         for t, scheme in enumerate(_in_order((r.scheme for r in held), list(SCHEMES)))

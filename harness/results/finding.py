@@ -24,18 +24,100 @@ class Status(StrEnum):
     MISSING = "missing"  # collected, but no record came back
 
 
-#: The names of the checks, for what must not wait for torch; `harness.checks` holds the checks.
-NAMES = (
-    "visibility",
-    "values",
-    "gradients",
-    "cache_bytes",
-    "peak_bytes",
-    "reset",
-    "rewind",
-    "refusal",
-    "purity",
-    "export",
+#: The bodies that a subject may have, as `harness.contract.kind_of` names them.
+ATTENTION, CACHE, DECODER = "attention", "cache", "decoder"
+
+
+@dataclass(frozen=True)
+class CheckInfo:
+    """What is declared of a check; its function has its name, in `harness.checks`.
+
+    module: the file in `harness/checks/`.  holds: when the check holds, to be read after "holds
+    when".  bodies: subjects for which it is planned.  integers: the exact byte counts that it
+    records, each a field of `Record` and a column of the baselines.
+    """
+
+    name: str
+    module: str
+    holds: str
+    bodies: tuple[str, ...] = (ATTENTION, CACHE, DECODER)
+    integers: tuple[str, ...] = ()
+
+
+#: Every check, in the order of the report.  A new check is a row here, a function in
+#: `harness/checks/`, its rows in `harness.run.plan_table`, and a planted defect.  Plain data, so
+#: that a command that runs no check does not wait for torch.
+CHECK_INFO: tuple[CheckInfo, ...] = (
+    CheckInfo(
+        "visibility",
+        "visibility",
+        "the recovered visible set equals the law's, for every query and schedule",
+    ),
+    CheckInfo(
+        "values",
+        "values",
+        "each row's error against the float64 oracle is within the bound",
+    ),
+    CheckInfo(
+        "gradients",
+        "gradients",
+        "dq, dk and dv are within the bound as well",
+        bodies=(ATTENTION,),
+    ),
+    CheckInfo(
+        "cache_bytes",
+        "bytes",
+        "storage bytes are those of the profile and of the law, and `nbytes()` says what the "
+        "storages and the allocator say",
+        bodies=(CACHE, DECODER),
+        integers=("cache_bytes", "retained_bytes"),
+    ),
+    CheckInfo(
+        "peak_bytes",
+        "peak",
+        "peak and retained bytes of every step, from the allocator, equal the baseline, and decode "
+        "steps are steady",
+        integers=("peak_bytes", "retained_bytes"),
+    ),
+    CheckInfo(
+        "reset",
+        "state",
+        "a cache that was used and reset answers as a fresh one does",
+        bodies=(CACHE, DECODER),
+    ),
+    CheckInfo(
+        "rewind",
+        "state",
+        "the answers right after a rewind are right, or the rewind raised",
+        bodies=(CACHE, DECODER),
+    ),
+    CheckInfo(
+        "refusal",
+        "refusal",
+        "bad input gets a clear error and leaves the state as it was",
+    ),
+    CheckInfo(
+        "purity",
+        "state",
+        "inputs are not modified, equal runs give equal bits, and batch rows do not mix",
+    ),
+    CheckInfo(
+        "export",
+        "export",
+        "`torch.export`, with static and dynamic lengths, gives the eager answers; live bytes of "
+        "the graph, and planned bytes, mutable buffers and size of a lowered program equal the "
+        "baseline",
+        integers=("live_bytes", "planned_bytes", "mutable_bytes", "pte_bytes"),
+    ),
+)
+
+#: The names of the checks.
+NAMES: tuple[str, ...] = tuple(info.name for info in CHECK_INFO)
+
+#: Every integer that a check records, in the order of the columns: one that several checks record
+#: stands with the last of them.
+INTEGERS: tuple[str, ...] = tuple(
+    reversed(dict.fromkeys(n for info in reversed(CHECK_INFO) for n in reversed(info.integers)))
 )
 
 #: Statuses that turn the gate red.
@@ -50,7 +132,7 @@ class Finding:
     known failures name it, so that messages are free to change; "" where nothing is wrong.
     figure: the worst measured value; bound: what it may be; margin: how many bounds the nearest
     wrong law is away (the blindness guard).  first_bad: the first wrong position.
-    bytes: exact integers by name, those of `harness.results.record.INTEGERS`.
+    bytes: exact integers by name, those of `INTEGERS`.
     rows: for failed positions (position, expected visible keys, recovered visible keys), from
     which the report draws.  errors: the error of each position over its bound; neighbours: the
     same under the nearest wrong laws, by what they say otherwise, of what failed.

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.results import finding as declared
 from harness.results import json_types
 
 if TYPE_CHECKING:
@@ -20,15 +21,7 @@ if TYPE_CHECKING:
     from harness.results.finding import Finding
 
 #: Integers that are compared with the baselines exactly, beside first_bad of known failures.
-INTEGERS = (
-    "cache_bytes",
-    "peak_bytes",
-    "retained_bytes",
-    "live_bytes",
-    "planned_bytes",
-    "mutable_bytes",
-    "pte_bytes",
-)
+INTEGERS = declared.INTEGERS
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,12 @@ def main(pipe: int, target: str, selection: Selection, first: int) -> None:
         torch.set_num_threads(1)
         say(kind="ready")
         try:
-            subject = registry.load(target)
-            items = selection.items(subject)
+            loaded = registry.load(target)
+            items = selection.items(loaded)
         except (registry.TargetError, registry.NotInstalled, SelectionError) as error:
             say(kind="refused", message=str(error))
             return
-        where = origin(target, subject)
+        where = origin(loaded)
         say(
             kind="plan",
             subject=where.subject,
@@ -48,7 +48,7 @@ def main(pipe: int, target: str, selection: Selection, first: int) -> None:
         for number, (check, case) in list(enumerate(items))[first:]:
             say(kind="begin", number=number)
             record = records.start(where, "", f"{check}::{case.id}", check, case)
-            say(kind="record", number=number, record=execute(subject, record, case).to_json())
+            say(kind="record", number=number, record=execute(loaded, record, case).to_json())
         say(kind="end")
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 import torch
 
@@ -18,6 +17,8 @@ from harness.results import record as records
 from harness.results.finding import Finding, Status
 from harness.results.record import Collected, Origin, Record
 from harness.run import plan, registry
+from harness.run.plan import Item
+from harness.run.target import Target
 
 #: The check of a subject that cannot run: it has no other.
 LOAD = "load"
@@ -33,7 +34,7 @@ class Job:
     origin: Origin
     check: str
     case: Case | None = None
-    subject: type[Any] | None = None
+    subject: Target | None = None
     status: str = ""
     message: str = ""
 
@@ -78,12 +79,12 @@ class Matrix:
     """The jobs of some subjects.
 
     Raises TargetError for a target that cannot be used; not for one that is not installed, nor
-    for a registered one that is broken or plans nothing: these become a job that says so.
+    for a registered one that is broken or plans nothing: these become `problems`.
     """
 
     def __init__(self, targets: Sequence[str] = (), known: Sequence[KnownFailure] = ()) -> None:
         self.known = list(known)
-        self._loaded: list[tuple[Origin, type[Any]]] = []
+        self._planned: list[tuple[Target, Origin, list[Item]]] = []
         self._problems: list[Job] = []
         for target in targets or registry.names():
             self._load(target, asked_for=bool(targets))
@@ -91,73 +92,74 @@ class Matrix:
     def jobs(self, schemes: Iterable[str] | None = None, suite: str = "") -> list[Job]:
         """Every check of every case of a suite, or of the subjects that have none, by schemes.
 
-        suite: of the subjects that name it as theirs (`Subject.suite`).  The subjects that cannot
-        run come with the first call: one record each is enough.
+        suite: of the subjects that name it as theirs (`OPTIONAL_MEMBERS`).
         """
         wanted = None if schemes is None else frozenset(schemes)
-        out = [
-            Job(where, check, case, subject)
-            for where, subject in self._loaded
-            if getattr(subject, "suite", "") == suite
-            for check, case in plan.items(subject, wanted)
+        return [
+            Job(where, check, case, target)
+            for target, where, items in self._planned
+            if target.suite == suite
+            for check, case in items
+            if wanted is None or case.scheme in wanted
         ]
-        problems, self._problems = self._problems, []
-        return out + problems
 
-    def _load(self, target: str, *, asked_for: bool) -> None:
+    def problems(self) -> list[Job]:
+        """A job for each subject that cannot run; its record says why."""
+        return list(self._problems)
+
+    def _load(self, name: str, *, asked_for: bool) -> None:
         try:
-            subject = registry.load(target)
+            target = registry.load(name)
         except registry.NotInstalled as absent:
-            self._cannot_run(target, "not-installed", str(absent))
+            self._cannot_run(name, "not-installed", str(absent))
         except registry.TargetError as broken:
             if asked_for:
                 raise
-            self._cannot_run(target, "error", str(broken))
+            self._cannot_run(name, "error", str(broken))
         else:
-            self._plan(target, subject, asked_for=asked_for)
+            self._plan(target, asked_for=asked_for)
 
-    def _plan(self, target: str, subject: type[Any], *, asked_for: bool) -> None:
+    def _plan(self, target: Target, *, asked_for: bool) -> None:
         """Take up a subject that plans something: of any other nobody would miss the records."""
         try:
-            planned = plan.items(subject)
-            why = "plans nothing: covers() leaves out every check and case of its schemes"
+            items = plan.items(target)
+            why = "plans nothing: checks and covers() leave out every case of its schemes"
         except Exception as error:  # covers() is the subject's
-            planned, why = [], f"covers() raised {type(error).__name__}: {error}"
-        if planned:
-            self._loaded.append((origin(target, subject), subject))
+            items, why = [], f"covers() raised {type(error).__name__}: {error}"
+        if items:
+            self._planned.append((target, origin(target), items))
         elif asked_for:
-            raise registry.TargetError(f"{target} {why}")
+            raise registry.TargetError(f"{target.target} {why}")
         else:
-            self._cannot_run(target, "error", why)
+            self._cannot_run(target.target, "error", why)
 
     def _cannot_run(self, target: str, status: str, message: str) -> None:
         self._problems.append(Job(Origin(target, target), LOAD, status=status, message=message))
 
 
-def origin(target: str, subject: type[Any]) -> Origin:
+def origin(target: Target) -> Origin:
     """What the records of a loaded target share: names, versions, device, threads."""
     versions = {"torch": str(torch.__version__)}
-    package = getattr(subject, "package", None)
-    if isinstance(package, str):
-        versions[package] = metadata.version(package)
+    if target.package is not None:
+        versions[target.package] = metadata.version(target.package)
     return Origin(
-        subject=registry.label(target, subject),
-        target=target,
-        subject_version=registry.version(subject),
-        device=str(getattr(subject, "device", "cpu")).partition(":")[0],
+        subject=target.name,
+        target=target.target,
+        subject_version=target.version,
+        device=target.device.partition(":")[0],
         threads=torch.get_num_threads(),
         versions=versions,
     )
 
 
-def execute(subject: type[Any], record: Record, case: Case) -> Record:
+def execute(target: Target, record: Record, case: Case) -> Record:
     """Run the check of a started record and fill it.
 
     What a subject raises is in the record, `sys.exit` included; only an interrupt passes through.
     """
     began = time.perf_counter()
     try:
-        finding = run_check(subject, record.check, case)
+        finding = run_check(target.subject, record.check, case)
     except (Exception, SystemExit) as error:  # run_check holds what a subject may raise
         name = type(error).__name__
         finding = Finding(record.check, Status.ERROR, message=f"{name}: {error}", exception=name)

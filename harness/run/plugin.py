@@ -52,6 +52,7 @@ _APART = {
 
 _recorder_key = pytest.StashKey[Recorder]()
 _matrix_key = pytest.StashKey["Matrix"]()
+_problems_told_key = pytest.StashKey[bool]()
 _deselected_key = pytest.StashKey[int]()
 _planned_key = pytest.StashKey[list[pytest.Item]]()
 _record_key = pytest.StashKey[Record]()
@@ -140,7 +141,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One item per subject, check and case."""
     marker = metafunc.definition.get_closest_marker("conformance")
     if "conformance" in metafunc.fixturenames and marker is not None:
-        jobs = _matrix(metafunc.config).jobs(**marker.kwargs)
+        matrix = _matrix(metafunc.config)
+        jobs = matrix.jobs(**marker.kwargs)
+        if not metafunc.config.stash.get(_problems_told_key, False):
+            # The first suite reports the subjects that cannot run: one record each is enough.
+            jobs += matrix.problems()
+            metafunc.config.stash[_problems_told_key] = True
         metafunc.parametrize("conformance", jobs, ids=[job.id for job in jobs], indirect=True)
 
 

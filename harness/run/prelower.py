@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any
 
 from harness.cases.case import Case
 from harness.run import plan, registry
+from harness.run.target import Target
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,29 @@ def prelower(targets: Iterable[str] | None = None, workers: int = 2) -> Iterator
 def _tasks(target: str) -> list[tuple[str, str]]:
     """(target, model) of every model for which a subject lowers programs."""
     try:
-        subject = registry.load(target)
+        loaded = registry.load(target)
     except registry.NotInstalled:
         return []
-    if not hasattr(subject, "lowered"):
+    if "lowered" not in loaded.offers:
         return []
-    return [(target, model) for model in dict.fromkeys(c.model.name for c in _cases(subject))]
+    return [(target, model) for model in dict.fromkeys(c.model.name for c in _cases(loaded))]
 
 
 def _lower(target: str, model: str) -> Lowered:
     began = time.perf_counter()
-    subject = registry.load(target)
+    loaded = registry.load(target)
     error = ""
     try:
-        for case in _cases(subject):
+        for case in _cases(loaded):
             if case.model.name == model:
-                subject().lowered(case)
+                loaded.subject().lowered(case)
     except Exception as raised:
         error = f"{type(raised).__name__}: {raised}"
     return Lowered(target, model, time.perf_counter() - began, error)
 
 
-def _cases(subject: type[Any]) -> Iterator[Case]:
-    return (case for _, case in plan.items(subject))
+def _cases(target: Target) -> Iterator[Case]:
+    return (case for _, case in plan.items(target))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """Finding the subject that a target names.
 
 A target is a registered name (entry points of the group ``harness.subjects``),
-``package.module:Name`` or ``path/to/file.py:Name``.  `load` returns the class; instances are made
-with no arguments.
+``package.module:Name`` or ``path/to/file.py:Name``.  `load` returns a `Target`: the class and what
+is asked of it; instances are made with no arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.run.target import Target
 
 GROUP = "harness.subjects"
 #: A subject's name is a column of files, a file's stem, and part of a pytest item's id.
@@ -50,8 +53,8 @@ def names() -> list[str]:
     return sorted(_entry_points())
 
 
-def load(target: str) -> type[Any]:
-    """The subject class that `target` names, checked against the contract.
+def load(target: str) -> Target:
+    """The subject that `target` names, checked against the contract.
 
     Raises TargetError, or NotInstalled for a subject whose released package is absent.
     """
@@ -65,18 +68,7 @@ def load(target: str) -> type[Any]:
     return _checked(target, module, name)
 
 
-def version(subject: type[Any]) -> str:
-    """Version of the released package that the subject belongs to; "" for a file of others."""
-    package = getattr(subject, "package", None)
-    if package is None and subject.__module__.partition(".")[0] == "harness":
-        package = "attention-harness"
-    try:
-        return metadata.version(package) if package else ""
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def label(target: str, subject: type[Any]) -> str:
+def _label(target: str, subject: type[Any]) -> str:
     """The name under which records file a subject.
 
     A registered name belongs to the registered subject: a file that uses it is filed under its
@@ -157,15 +149,14 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _checked(target: str, module: ModuleType, name: str) -> type[Any]:
+def _checked(target: str, module: ModuleType, name: str) -> Target:
     subject = getattr(module, name, None)
     if subject is None:
         raise TargetError(_missing_class(target, module, name))
     if not isinstance(subject, type):
         raise TargetError(f"{target}: {name} is a {type(subject).__name__}, not a class")
     _require_package(subject)
-    _check_contract(target, subject)
-    return subject
+    return _target(target, subject)
 
 
 def _missing_class(target: str, module: ModuleType, name: str) -> str:
@@ -178,17 +169,20 @@ def _missing_class(target: str, module: ModuleType, name: str) -> str:
 
 
 def _require_package(subject: type[Any]) -> None:
-    package = getattr(subject, "package", None)
-    if isinstance(package, str):
+    from harness.run.target import package_of
+
+    package = package_of(subject)
+    if package is not None:
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError as error:
             raise NotInstalled(package) from error
 
 
-def _check_contract(target: str, subject: type[Any]) -> None:
-    """Raise TargetError unless `subject()` works and what it makes has the contract's members."""
+def _target(target: str, subject: type[Any]) -> Target:
+    """Raises TargetError unless `subject()` works and what it makes has the contract's members."""
     from harness.contract import ContractError, kind_of
+    from harness.run.target import Target
 
     try:
         inspect.signature(subject).bind()
@@ -201,6 +195,7 @@ def _check_contract(target: str, subject: type[Any]) -> None:
         pass  # no signature to be had (a class written in C): the call below decides
     try:
         kind_of(subject())
+        made = Target.of(subject, target, _label(target, subject))
     except ContractError as error:
         # A file is imported under a name that says nothing to its author.
         said = str(error).replace(f"{subject.__module__}:{subject.__qualname__}", subject.__name__)
@@ -214,6 +209,7 @@ def _check_contract(target: str, subject: type[Any]) -> None:
             f"{target}: {subject.__name__}.name must be of letters, digits and . _ -, "
             f"got {subject.name[:60]!r}"
         )
+    return made
 
 
 def _syntax(filename: str, error: SyntaxError) -> str:

@@ -259,11 +259,7 @@ class DecoderPredict(Decoder):
 
     name = "coreml.decoder.predict"
     models = frozenset({"mistral", "gemma2", "llama3-sink4"})
-
-    @classmethod
-    def covers(cls, check: str, case: Case) -> bool:
-        """Values alone: the rest of the model is not Core ML's."""
-        return check == "values" and super().covers(check, case)
+    checks = frozenset({"values"})  # the rest of the model is not Core ML's
 
     def open(self, case: Case) -> CoreMLDecoder:
         """As `Decoder.open`.  Raises Unsupported elsewhere than on macOS."""

@@ -90,15 +90,13 @@ class _Program:
     schemes = SCHEMES
     suite = "sliced_q"
     package = "coremltools"
+    #: No gradients in a program, and no allocator: its peak is that of its liveness.
+    checks = frozenset({"visibility", "values", "purity", "refusal"})
 
     @staticmethod
-    def covers(check: str, case: Case) -> bool:
-        """No gradients in a program, and no allocator: its peak is that of its liveness."""
-        return (
-            check in {"visibility", "values", "purity", "refusal"}
-            and case.dtype != "bfloat16"
-            and _is_planned(case)
-        )
+    def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
+        """A few schedules of a few models, in the precisions that Core ML has."""
+        return case.dtype != "bfloat16" and _is_planned(case)
 
     @staticmethod
     def make_pass() -> Any:
@@ -148,13 +146,13 @@ class Predict(Own):
     """The same programs of known shapes as Core ML models, predicted by Core ML."""
 
     name = "harness.sliced_q.predict"
+    checks = frozenset({"values"})
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:
         """Whole prompts of windowed layers: what is known late is a question of the program."""
         return (
-            check == "values"
-            and case.batch == 1
+            case.batch == 1
             and case.model.name in {"mistral", "llama3-sink4"}
             and case.schedule.name.startswith("prefill-")
             and _Program.covers(check, case)

@@ -31,6 +31,7 @@ from harness.mil.arrays import Array
 from harness.mil.conversion import hushed
 from harness.mil.engines import require_macos
 from harness.mil.executorch_blob import delegated, names, unpack
+from harness.results.finding import NAMES
 from harness.schemes.static.cache import StaticLayout, model_cache_lens
 from harness.subjects.executorch import lowering
 from harness.subjects.executorch import pte as executorch_pte
@@ -98,14 +99,14 @@ class _CoreML(LoweredSubject):
     """What the subjects share: few cases, since each graph is lowered anew."""
 
     suite = "coreml"
-    #: Schedules by model, and the checks that are not run.
+    checks = frozenset(NAMES) - {"cache_bytes", "peak_bytes"}
+    #: Schedules by model.
     wanted: Mapping[str, frozenset[str]] = {}
-    unwanted = frozenset({"cache_bytes", "peak_bytes"})
 
     @classmethod
-    def covers(cls, check: str, case: Case) -> bool:
+    def covers(cls, check: str, case: Case) -> bool:  # noqa: ARG003 - the contract's signature
         """A few schedules of a few models, at batch 1."""
-        if case.batch != 1 or case.dtype != "float32" or check in cls.unwanted:
+        if case.batch != 1 or case.dtype != "float32":
             return False
         return case.schedule.name in cls.wanted.get(case.model.name, ())
 
@@ -149,7 +150,7 @@ class Static(_CoreML):
         "mistral": frozenset({"decode-3wraps", "prefill-3w+5", "prefill-w+1", "chunk-4"}),
         "gemma2": frozenset({"decode-3wraps"}),
     }
-    unwanted = _CoreML.unwanted | {"refusal"}
+    checks = _CoreML.checks - {"refusal"}
 
     def open(self, case: Case) -> Decoder:
         """A manager with empty caches around the program."""
@@ -179,7 +180,7 @@ class StaticPredict(Static):
     """The same program in ExecuTorch's runtime, predicted by Core ML."""
 
     name = "executorch.coreml.predict"
-    unwanted = Static.unwanted | {"visibility", "purity", "reset", "rewind"}
+    checks = Static.checks - {"visibility", "purity", "reset", "rewind"}
 
     def graph(self, case: Case) -> Graph:
         """The runtime's.  Raises Unsupported elsewhere than on macOS."""

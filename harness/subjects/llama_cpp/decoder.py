@@ -23,6 +23,7 @@ from harness.estimate.profiles.base import Request
 from harness.estimate.profiles.llama_cpp import LlamaCpp
 from harness.law import Layer
 from harness.reference.decoder import check_tokens
+from harness.results.finding import NAMES
 from harness.runtimes import gemma3, gguf_file, llama_sequences
 from harness.runtimes.llama_context import LlamaContext, LlamaModel, Options
 
@@ -118,10 +119,13 @@ class LlamaCppSubject:
         "llama3",
     )
 
+    #: Not what PyTorch's allocator would have to see.
+    checks = frozenset(NAMES) - {"peak_bytes"}
+
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for other models, and for what PyTorch's allocator would have to see."""
-        if case.model.name.partition(".")[0] not in cls.models or check == "peak_bytes":
+        """False for other models, and for byte counts that say little."""
+        if case.model.name.partition(".")[0] not in cls.models:
             return False
         # 256 cells are the least that llama.cpp allocates: thirty of these windows.
         return check != "cache_bytes" or case.model.name == "llama3"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cases.case import Case
 from harness.runtimes.llama_context import Options
 from harness.subjects.llama_cpp.decoder import LlamaCppSubject, LlamaDecoder
 
@@ -26,8 +25,4 @@ class Flash(LlamaCppSubject):
 
     name = "llama.cpp.flash"
     decoder = FlashDecoder
-
-    @classmethod
-    def covers(cls, check: str, case: Case) -> bool:
-        """Only what needs no bound of float16."""
-        return check in {"visibility", "reset", "purity"} and super().covers(check, case)
+    checks = frozenset({"visibility", "reset", "purity"})  # what needs no bound of float16

@@ -22,6 +22,7 @@ from harness.estimate.profiles.base import Request
 from harness.estimate.profiles.mlx import Mlx
 from harness.law import Layer
 from harness.reference.decoder import check_tokens
+from harness.results.finding import NAMES
 from harness.runtimes import gemma3
 from harness.runtimes.mlx_arrays import to_mlx, to_torch
 
@@ -85,10 +86,13 @@ class MlxSubject:
     schemes = frozenset({"full", "uniform", "interleaved"})
     models = ("gemma3", "mistral", "mistral-w1", "mistral-w9", "mistral-w64", "llama3")
 
+    #: Not what PyTorch's allocator would have to see.
+    checks = frozenset(NAMES) - {"peak_bytes"}
+
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for other models, and for what PyTorch's allocator would have to see."""
-        if case.model.name.partition(".")[0] not in cls.models or check == "peak_bytes":
+        """False for other models, and for bytes after one long prompt."""
+        if case.model.name.partition(".")[0] not in cls.models:
             return False
         # After one long prompt the check asks PyTorch's allocator, which knows no arrays of MLX.
         return check != "cache_bytes" or case.max_chunk <= 2 * case.window

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cases.case import Case
 from harness.contract import CacheShape, LayerCache, Unsupported
 from harness.law import Layer
+from harness.results.finding import NAMES
 from harness.runtimes.mlx_arrays import to_mlx, to_torch
 
 
@@ -68,11 +68,8 @@ class Rotating:
     package = "mlx-lm"
     name = "mlx.rotating"
     schemes = frozenset({"uniform", "sink"})
-
-    @classmethod
-    def covers(cls, check: str, case: Case) -> bool:  # noqa: ARG003 - the contract's signature
-        """False for bytes, which the harness would look for in PyTorch's storages."""
-        return check not in {"cache_bytes", "peak_bytes"}
+    #: Not bytes, which the harness would look for in PyTorch's storages.
+    checks = frozenset(NAMES) - {"cache_bytes", "peak_bytes"}
 
     def new_cache(self, layer: Layer, shape: CacheShape) -> LayerCache:
         """An empty cache.  Raises Unsupported for a layer without a window."""

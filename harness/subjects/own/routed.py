@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from harness.cases.case import Case
 from harness.law import Layer
 from harness.schemes.band.routing import AttentionFunction, Router, routing
 from harness.schemes.validation import check_attention
@@ -69,7 +68,4 @@ class Routed(SdpaDynamic):
     suite = "fa2_routing"
     decoder = RoutedDecoder
     models = ("gemma4-e2b", "gemma4-26b", "gemma3", "mistral")
-
-    @classmethod
-    def covers(cls, check: str, case: Case) -> bool:
-        return check in {"visibility", "values"} and super().covers(check, case)
+    checks = frozenset({"visibility", "values"})

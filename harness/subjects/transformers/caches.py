@@ -12,6 +12,7 @@ from harness.cases.case import Case
 from harness.cases.schedules import Feed, Rewind
 from harness.contract import Unsupported
 from harness.law import Layer
+from harness.results.finding import NAMES
 from harness.subjects.transformers.models import call, dense, model_for
 
 
@@ -194,13 +195,12 @@ class _Eager(TransformersSubject):
     """
 
     attention = "eager"
+    checks = frozenset(NAMES) - TransformersSubject.of_the_cache
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for checks that concern the cache alone, and for a second model of Gemma 4's."""
-        if check in cls.of_the_cache or case.model.name.startswith("gemma4-26b"):
-            return False
-        return super().covers(check, case)
+        """False for a second model of Gemma 4's."""
+        return not case.model.name.startswith("gemma4-26b") and super().covers(check, case)
 
 
 class _NoCache(TransformersSubject):

@@ -79,14 +79,13 @@ def test_an_isolated_layer_keeps_its_scheme_and_width() -> None:
 def _all_cases() -> list[Case]:
     out: list[Case] = []
     for model in TINY.values():
-        turn = model.window or model.chunk or 8
         for make in (
             schedules.standard,
             schedules.resets,
             schedules.rewinds,
             schedules.byte_runs,
         ):
-            out += [Case(model, schedule) for schedule in make(turn, model.sink)]
+            out += [Case(model, schedule) for schedule in make(model.turn, model.sink)]
     return out
 
 

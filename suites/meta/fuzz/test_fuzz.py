@@ -199,7 +199,7 @@ def test_the_command_says_how_to_see_a_find_again(tmp_path):
 def _loaded(folder):
     from harness.run import registry
 
-    return registry.load(f"{folder}/mine.py:Mine")
+    return registry.load(f"{folder}/mine.py:Mine").subject
 
 
 @pytest.mark.parametrize(

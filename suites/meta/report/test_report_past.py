@@ -57,24 +57,32 @@ def test_without_a_history_the_page_says_nothing_of_it(tmp_path):
     assert "Since the last run" not in page(tmp_path, *night(history, RUNS[0]))
 
 
+ROWS = [
+    kills.Row("Late", "comes late", (("values", 3, 4),), ("values",)),
+    kills.Row("Mute", "is mute", (), ("reset",)),
+    kills.Row("Half", "is half seen", (("values", 1, 4),), ("values", "reset")),
+]
+
+
 def test_the_kill_table_is_shown_where_it_lies_beside_the_page(tmp_path):
     history = History(str(tmp_path / "store"))
-    rows = [kills.Row("Late", "comes late", (("values", 3, 4),)), kills.Row("Mute", "is mute", ())]
-    kills.write(rows, tmp_path)
+    kills.write(ROWS, tmp_path)
     said = page(tmp_path, *night(history, RUNS[0]))
-    assert "1 of 2 defects" in said
-    assert "Late comes late values 3/4" in said
-    assert "Mute is mute nothing" in said
+    assert "1 of 3 defects" in said
+    assert "Late comes late values values 3/4" in said
+    assert "Mute is mute reset nothing" in said
+    assert "Half is half seen values, reset values 1/4; not by reset" in said
     (tmp_path / kills.FILE).write_text("{")
     assert "Planted defects" not in page(tmp_path, *night(history, RUNS[0]))
 
 
 def test_the_command_plants_every_defect(tmp_path, monkeypatch):
-    rows = [kills.Row("Late", "comes late", (("values", 3, 4),)), kills.Row("Mute", "is mute", ())]
-    monkeypatch.setattr(kills, "run", lambda: iter(rows))
+    monkeypatch.setattr(kills, "run", lambda: iter(ROWS))
     done = CliRunner().invoke(cli.app, ["kills", "--out", str(tmp_path)])
     assert done.exit_code == 1  # a defect that nothing catches is a blind spot
-    assert "Mute: caught by nothing" in done.output
+    assert "Late: caught by values (expected: values)\n" in done.output
+    assert "Mute: caught by nothing (expected: reset)" in done.output
+    assert "Half: caught by values (expected: values, reset); MISSED by reset" in done.output
     table = kills.read(Folder(tmp_path).path)
     assert table is not None
-    assert (table.caught, len(table.rows)) == (1, 2)
+    assert (table.caught, len(table.rows)) == (1, 3)

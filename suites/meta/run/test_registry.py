@@ -44,7 +44,7 @@ def test_a_file_is_loaded_with_its_neighbours(folder):
     (folder / "parts.py").write_text(GOOD)
     (folder / "mine.py").write_text("from parts import Mine\n")
     assert load("mine.py:Mine").name == "mine"
-    assert load(str(folder / "mine.py") + ":Mine") is load("mine.py:Mine")
+    assert load(str(folder / "mine.py") + ":Mine").subject is load("mine.py:Mine").subject
 
 
 def test_a_module_is_loaded_from_the_working_folder(folder):
@@ -59,13 +59,14 @@ def test_a_file_may_have_the_name_of_an_installed_module(folder):
 
 @pytest.mark.parametrize("name", registry.names())
 def test_every_registered_subject_loads_or_is_not_installed(name):
-    subject = installed(name)
-    assert subject is None or (subject.name == name and registry.version(subject))
+    target = installed(name)
+    assert target is None or (target.name == target.subject.name == name and target.version)
 
 
 def test_every_suite_that_a_subject_names_is_there(pytestconfig):
     suites = {path.stem for path in (pytestconfig.rootpath / "suites").glob("test_*.py")}
-    named = {getattr(installed(name), "suite", "") for name in registry.names()} - {""}
+    found = (installed(name) for name in registry.names())
+    named = {target.suite for target in found if target is not None} - {""}
     assert {f"test_{suite}" for suite in named} <= suites
 
 
@@ -158,10 +159,31 @@ def test_a_package_that_is_absent_is_not_installed(folder):
 def test_a_file_that_takes_a_registered_name_is_filed_under_its_target(folder):
     text = GOOD.replace('"mine"', '"executorch.static"')
     (folder / "own.py").write_text(text)
-    assert registry.label("own.py:Mine", load("own.py:Mine")) == "own.py:Mine"
-    assert registry.label("bad.py:Mine", load("bad.py:Mine")) == "mine"
+    assert load("own.py:Mine").name == "own.py:Mine"
+    assert load("bad.py:Mine").name == "mine"
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_file_of_others_has_no_version():
-    assert registry.version(load("bad.py:Mine")) == ""
+    assert load("bad.py:Mine").version == ""
+
+
+def test_a_check_that_does_not_exist_is_told_which_do(folder):
+    """A name that is misspelt would leave its check out of the plan, in silence."""
+    text = GOOD.replace('name = "mine"', 'name = "mine"\n    checks = frozenset({"valeus"})')
+    (folder / "own.py").write_text(text)
+    with pytest.raises(TargetError, match=r"Mine.checks must be .*values.*got .*'valeus'"):
+        load("own.py:Mine")
+
+
+def test_what_a_class_offers_is_read_once(folder):
+    text = GOOD.replace(
+        'name = "mine"',
+        'name = "mine"\n    suite = "sliced_q"\n    device = "cuda:1"\n    checks = {"values"}',
+    )
+    (folder / "own.py").write_text(text)
+    target = load("own.py:Mine")
+    assert (target.target, target.body, target.version) == ("own.py:Mine", "cache", "")
+    assert (target.suite, target.device, target.checks) == ("sliced_q", "cuda:1", {"values"})
+    assert target.offers >= {"suite", "device", "checks"}
+    assert not target.offers & {"package", "exportable", "lowered", "covers"}

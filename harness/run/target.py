@@ -1,0 +1,108 @@
+"""A subject as the harness runs it: everything that is asked of its class, read once.
+
+`harness.run.registry.load` makes a target of what a user names; `Target.of` makes one of a class
+that is at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from harness.cases.case import Case
+from harness.contract import OPTIONAL_MEMBERS, ContractError, kind_of, optional
+from harness.results.finding import NAMES
+
+
+@dataclass(frozen=True)
+class Target:
+    """A subject's class and its facts.
+
+    target: what names it on the command line.  name: under which records file it.  body:
+    "attention", "cache" or "decoder".  version: of the package that it belongs to.  offers: names
+    of the optional members that it has.  The others are members of that table, by name.
+    """
+
+    target: str
+    name: str
+    subject: type[Any]
+    body: str
+    version: str
+    package: str | None
+    suite: str
+    device: str
+    checks: frozenset[str] | None
+    covers: Callable[[str, Case], bool] | None
+    offers: frozenset[str]
+
+    @classmethod
+    def of(cls, subject: type[Any], target: str = "", name: str = "") -> Target:
+        """The target of a class; it names itself where it is not said otherwise.
+
+        Raises ContractError for what is no subject, or names checks that do not exist.
+        """
+        return cls(
+            target=target or f"{subject.__module__}:{subject.__qualname__}",
+            name=name or str(subject.name),
+            subject=subject,
+            body=kind_of(subject),
+            version=_version(subject),
+            package=package_of(subject),
+            suite=optional(subject, "suite"),
+            device=str(optional(subject, "device")),
+            checks=_checks(subject),
+            covers=optional(subject, "covers"),
+            offers=frozenset(
+                member.name
+                for member in OPTIONAL_MEMBERS
+                if optional(subject, member.name) != member.default
+            ),
+        )
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """What it claims."""
+        return frozenset(self.subject.schemes)
+
+    def plans(self, check: str, case: Case) -> bool:
+        """False for what the subject leaves out of its plan."""
+        if self.checks is not None and check not in self.checks:
+            return False
+        return self.covers is None or bool(self.covers(check, case))
+
+
+def as_target(subject: Target | type[Any]) -> Target:
+    """The target itself, or that of a class."""
+    return subject if isinstance(subject, Target) else Target.of(subject)
+
+
+def package_of(subject: type[Any]) -> str | None:
+    """The distribution that a subject adapts, None for one that adapts none."""
+    package = optional(subject, "package")
+    return package if isinstance(package, str) else None
+
+
+def _version(subject: type[Any]) -> str:
+    """Version of the distribution that the subject belongs to; "" for a file of others."""
+    package = package_of(subject)
+    if package is None and subject.__module__.partition(".")[0] == "harness":
+        package = "attention-harness"
+    try:
+        return metadata.version(package) if package else ""
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _checks(subject: type[Any]) -> frozenset[str] | None:
+    """The checks that it names.  Raises ContractError for a name that would never be planned."""
+    checks = optional(subject, "checks")
+    if checks is None:
+        return None
+    if not isinstance(checks, frozenset | set) or not checks <= set(NAMES):
+        raise ContractError(
+            f"{subject.__module__}:{subject.__qualname__}.checks must be a frozenset out of "
+            f"{', '.join(NAMES)}, got {checks!r}"
+        )
+    return frozenset(checks)
