@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from harness.cli import main as cli
 from harness.estimate import model_id
 from harness.estimate.hf_write import to_config
 from harness.estimate.profiles import PROFILES
@@ -34,19 +34,9 @@ print("PROBE", status, used.ru_utime + used.ru_stime, heavy)
 
 
 @pytest.fixture
-def kv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def kv(command: Run) -> Run:
     """Run `harness kv` in an empty folder: (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["harness", "kv", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in out + err
-        return int(ended.value.code or 0), out, err
-
-    return run
+    return partial(command, "kv")
 
 
 def test_it_answers_within_a_second_and_without_torch() -> None:

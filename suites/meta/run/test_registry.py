@@ -13,7 +13,7 @@ from harness.run.registry import NotInstalled, TargetError, load
 HEAVY = {"coremltools", "executorch", "transformers", "mlx", "torch._dynamo", "sympy", "pandas"}
 LOADED = f"""
 import sys
-from harness import registry
+from harness.run import registry
 for name in registry.names():
     try:
         registry.load(name)
