@@ -86,7 +86,7 @@ def fresh_references() -> Iterator[None]:
 
 
 @pytest.fixture
-def command(
+def run_harness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run `harness` with these arguments in an empty folder: (exit status, stdout, stderr)."""

@@ -15,10 +15,10 @@ ONE = ("--case", "mistral/prefill-w/float32/b1")
 
 
 @pytest.fixture
-def harness(command, tmp_path):
+def harness(run_harness, tmp_path):
     """Run the command beside a file of subjects; (exit status, stdout, stderr)."""
     (tmp_path / "bad.py").write_text(BAD)
-    return command
+    return run_harness
 
 
 def one_line(err):
