@@ -21,8 +21,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 #: What any command has to do before it can answer: start Python, read options, draw a table.
 START = "import rich.console, rich.table, typer"
-#: The command runs in a few times that, on a machine of any speed; torch alone costs twenty times.
-TIMES = 4
+#: The command takes four times that, on a machine of any speed; importing torch takes thirty.
+TIMES = 8
 
 ANSWER = """
 from harness.cli.main import main
