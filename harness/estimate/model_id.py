@@ -104,12 +104,12 @@ def read(name: str) -> Geometry:
         raise GeometryError(_unknown(name))
     if len(found) > 1:
         both = " and ".join(model.row for model, _ in found)
-        raise GeometryError(f"{name}: names {both}; give a config.json or a .gguf file")
+        raise GeometryError(f"{name!r}: names {both}; give a config.json or a .gguf file")
     model, rest = found[0]
     if doubts := [word for word in rest if _contradicts(word, model)]:
         raise GeometryError(
-            f"{name}: names {model.row}, but {doubts[0]!r} says that its geometry may be another; "
-            "give a config.json or a .gguf file"
+            f"{name!r}: names {model.row}, but {doubts[0]!r} says that its geometry may be "
+            "another; give a config.json or a .gguf file"
         )
     fact = Fact("geometry", model.row, f"model table, by the words of {name}", Sure.TABLE)
     return from_model(PUBLISHED[model.row], [fact])

@@ -14,6 +14,7 @@ import inspect
 import os
 import re
 import sys
+import tomllib
 import traceback
 from difflib import get_close_matches
 from functools import cache
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from harness.run.target import Target
 
 GROUP = "harness.subjects"
+_PACKAGE = "attention-harness"
 #: A subject's name is a column of files, a file's stem, and part of a pytest item's id.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _FORMS = "a registered name, package.module:Name or path/to/file.py:Name"
@@ -45,7 +47,24 @@ class NotInstalled(Exception):
 
 @cache
 def _entry_points() -> dict[str, metadata.EntryPoint]:
-    return {point.name: point for point in metadata.entry_points(group=GROUP)}
+    points = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    return points if _installed() else _of_the_checkout() | points
+
+
+def _installed() -> bool:
+    try:
+        return bool(metadata.version(_PACKAGE))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _of_the_checkout() -> dict[str, metadata.EntryPoint]:
+    """Our own subjects, for suites that are run in a checkout without installing the package."""
+    path = Path(__file__).parents[2] / "pyproject.toml"
+    if not path.is_file():
+        return {}
+    table = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["entry-points"][GROUP]
+    return {name: metadata.EntryPoint(name, value, GROUP) for name, value in table.items()}
 
 
 def names() -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from harness import __version__
 from harness.cases.case import Case
 from harness.contract import OPTIONAL_MEMBERS, ContractError, kind_of, optional
 from harness.results.finding import NAMES
@@ -88,7 +89,7 @@ def _version(subject: type[Any]) -> str:
     """Version of the distribution that the subject belongs to; "" for a file of others."""
     package = package_of(subject)
     if package is None and subject.__module__.partition(".")[0] == "harness":
-        package = "attention-harness"
+        return __version__
     try:
         return metadata.version(package) if package else ""
     except metadata.PackageNotFoundError:

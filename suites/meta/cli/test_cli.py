@@ -7,7 +7,6 @@ import pytest
 from gate_data import ENTRY, record
 from subject_files import BAD
 
-from harness.cli import main as cli
 from harness.results.folder import Folder, RunInfo
 from harness.results.record import Collected
 from harness.run.parent import PATIENCE
@@ -16,20 +15,10 @@ ONE = ("--case", "mistral/prefill-w/float32/b1")
 
 
 @pytest.fixture
-def harness(tmp_path, monkeypatch, capfd):
-    """Run the command in an empty folder; (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def harness(run_harness, tmp_path):
+    """Run the command beside a file of subjects; (exit status, stdout, stderr)."""
     (tmp_path / "bad.py").write_text(BAD)
-
-    def run(*args):
-        monkeypatch.setattr("sys.argv", ["harness", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in out + err
-        return ended.value.code or 0, out, err
-
-    return run
+    return run_harness
 
 
 def one_line(err):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.cases.models import PUBLISHED
@@ -95,10 +95,29 @@ def test_messages_name_the_nearest_models_and_the_word() -> None:
         assert message in str(caught.value)
 
 
-@given(st.text(max_size=40))
-def test_no_text_ends_in_a_traceback(name: str) -> None:
-    with pytest.raises(GeometryError):
-        model_id.read(name)
+#: Names, and texts made of their letters: some of them name a model, as 'QWEN2.5:7B' does.
+TEXTS = st.text(max_size=40) | st.lists(
+    st.sampled_from(sorted({w for m in model_id.RELEASED for w in m.words})) | st.text("x-:/ .2"),
+    max_size=6,
+).map("-".join)
+
+
+@given(TEXTS)
+@example("QWEN2.5:7B")
+@example("")
+@example("llama\ngemma-3-27b")
+@example("\0")
+def test_a_text_names_a_model_or_gets_one_line(name: str) -> None:
+    """What is read has a geometry of the table; everything else is refused by name."""
+    try:
+        geometry = model_id.read(name)
+    except GeometryError as error:
+        said = str(error)
+        assert said
+        assert len(said.splitlines()) == 1
+    else:
+        assert geometry.name in PUBLISHED
+        assert geometry.layers == from_model(PUBLISHED[geometry.name]).layers
 
 
 @given(st.sampled_from(model_id.RELEASED), st.sampled_from(["x", "9", "-1b", "v2", ".5"]))

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from harness.cases.case import Case, parse
-from harness.checks import bounds as reference
 from harness.checks import run_check
 from harness.defects import DEFECTS
 from harness.defects.base import TrimmedSubject
@@ -75,13 +74,12 @@ def test_wrong_stacks_change_one_layer_each() -> None:
         assert sum(a != b for a, b in zip(stack, layers, strict=True)) == 1
 
 
+@pytest.mark.usefixtures("fresh_references")
 def test_a_blind_bound_fails_a_correct_subject(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tolerance that is loose enough to pass a neighbour is caught, whoever passes under it."""
     real = tolerance.row_bound
     monkeypatch.setattr(tolerance, "row_bound", lambda *args: 1e5 * real(*args))
-    reference.forget()
     finding = run_check(TrimmedSubject, "values", parse("mistral/chunk-w/float32/b1"))
-    reference.forget()
     assert finding.status == Status.FAIL
     assert "blind" in finding.message
 

@@ -3,17 +3,15 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from gate_data import ENTRY
-from subject_files import BAD, SUITE, lay_out
+from subject_files import BAD, SUITE
 
-import harness.run.job  # noqa: F401 - a run in this process must not import torch a second time
 from harness.gate.verdict import read
 from harness.results.folder import Folder
 from harness.run import plan, registry
-
-pytest_plugins = ["pytester"]
 
 #: Eight items of window 8: prefills of 7, 8, 9 and 29 tokens, two checks each.
 SELECTED = "(visibility or values) and mistral/prefill and not then and float32/b1"
@@ -21,34 +19,28 @@ PREFILL_W = "values and mistral/prefill-w/float32/b1"
 
 
 @pytest.fixture
-def project(pytester):
-    """A folder with one suite and a file of subjects."""
-    return lay_out(pytester, bad=BAD)
+def run(run_suites):
+    """Run the suite on one subject."""
+    return partial(run_suites, select=SELECTED)
 
 
-def run(project, subject, *args, select=SELECTED, runner="runpytest_inprocess"):
-    return getattr(project, runner)(
-        "suites", f"--subject={subject}", "-k", select, "-p", "no:cacheprovider", *args
-    )
-
-
-def test_a_subject_with_a_suite_of_its_own_is_run_by_that_suite_alone(project):
+def test_a_subject_with_a_suite_of_its_own_is_run_by_that_suite_alone(project, run):
     (project.path / "other.py").write_text(
         BAD.replace('name = "mine"', 'name = "mine"\n    suite = "other"')
     )
-    assert run(project, "other.py:Mine").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert run("other.py:Mine").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     suite = SUITE.replace('schemes={"uniform", "full"}', 'suite="other"')
     (project.path / "suites" / "test_other.py").write_text(suite)
-    done = run(project, "other.py:Mine")
+    done = run("other.py:Mine")
     done.assert_outcomes(passed=8)
     assert all(item.startswith("suites/test_other.py") for item in items(project))
 
 
-def test_a_subject_that_cannot_run_shows_once(project):
+def test_a_subject_that_cannot_run_shows_once(project, run):
     (project.path / "suites" / "test_twice.py").write_text(SUITE)
     absent = BAD.replace('name = "mine"', 'name = "mine"\n    package = "no-such-package"')
     (project.path / "absent.py").write_text(absent)
-    run(project, "absent.py:Mine", select="")
+    run("absent.py:Mine", select="")
     assert list(statuses(project).values()) == ["not-installed"]
 
 
@@ -69,8 +61,8 @@ def verdict(project):
     return read(path / "reports" / "latest", path / "baselines", path / "suites/known_failures")
 
 
-def test_each_check_is_an_item_with_a_record(project):
-    run(project, "bad.py:Mine", "-n0").assert_outcomes(passed=8)
+def test_each_check_is_an_item_with_a_record(project, run):
+    run("bad.py:Mine", "-n0").assert_outcomes(passed=8)
     assert set(statuses(project).values()) == {"pass"}
     assert "mine-values-mistral/prefill-w/float32/b1" in statuses(project)
     record = results(project).read_records()[0]
@@ -80,8 +72,9 @@ def test_each_check_is_an_item_with_a_record(project):
     assert not results(project).inflight.exists()
 
 
-def test_a_failure_is_told_without_a_traceback_of_the_harness(project):
-    result = run(project, "bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
+@pytest.mark.usefixtures("project")
+def test_a_failure_is_told_without_a_traceback_of_the_harness(run):
+    result = run("bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
     result.assert_outcomes(failed=3, passed=1)
     result.stdout.fnmatch_lines(
         [
@@ -95,21 +88,21 @@ def test_a_failure_is_told_without_a_traceback_of_the_harness(project):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_an_exception_of_a_subject_is_an_error_record(project):
-    run(project, "bad.py:Raises", "-n0").assert_outcomes(failed=2, passed=6)
+def test_an_exception_of_a_subject_is_an_error_record(project, run):
+    run("bad.py:Raises", "-n0").assert_outcomes(failed=2, passed=6)
     broken = [r for r in results(project).read_records() if r.status != "pass"]
     assert {(r.status, r.exception) for r in broken} == {("error", "RuntimeError")}
 
 
-def test_an_exit_of_a_subject_is_an_error_record(project):
-    run(project, "bad.py:Quits", "-n0").assert_outcomes(failed=2, passed=6)
+def test_an_exit_of_a_subject_is_an_error_record(project, run):
+    run("bad.py:Quits", "-n0").assert_outcomes(failed=2, passed=6)
     broken = [r for r in results(project).read_records() if r.status != "pass"]
     assert {(r.status, r.exception) for r in broken} == {("error", "SystemExit")}
 
 
 @pytest.mark.parametrize(("subject", "how"), [("Killed", "signal 9"), ("Leaves", "exit status 3")])
-def test_a_worker_that_dies_in_mid_case_loses_no_record(project, subject, how):
-    result = run(project, f"bad.py:{subject}", "-n1")
+def test_a_worker_that_dies_in_mid_case_loses_no_record(project, run, subject, how):
+    result = run(f"bad.py:{subject}", "-n1")
     result.assert_outcomes(failed=2, passed=6)
     result.stdout.fnmatch_lines(
         ["*the process died in mid-check*", "reproduce: harness check bad.py:*prefill-w/float32*"]
@@ -122,53 +115,53 @@ def test_a_worker_that_dies_in_mid_case_loses_no_record(project, subject, how):
     assert verdict(project)[1].reasons == ["2 checks broke"]
 
 
-def test_a_crash_is_no_known_failure(project):
+def test_a_crash_is_no_known_failure(project, run):
     text = ENTRY.replace("chunk-*", "*")
     for name in ("killed", "leaves"):
         (project.path / "suites" / "known_failures" / f"{name}.toml").write_text(text)
-    run(project, "bad.py:Killed", "-n1", select=PREFILL_W)
+    run("bad.py:Killed", "-n1", select=PREFILL_W)
     assert list(statuses(project).values()) == ["error"]
 
 
-def test_a_session_that_dies_leaves_a_red_verdict(project):
-    run(project, "bad.py:Killed", "-n0", runner="runpytest_subprocess")
+def test_a_session_that_dies_leaves_a_red_verdict(project, run):
+    run("bad.py:Killed", "-n0", runner="runpytest_subprocess")
     frame, judged = verdict(project)
     assert frame["status"].value_counts().to_dict() == {"pass": 1, "error": 1, "missing": 6}
     assert "the run did not end by itself" in judged.reasons
 
 
-def test_a_hang_is_an_error(project):
-    result = run(project, "bad.py:Hangs", "-n0", "--timeout=2", select="values and " + SELECTED)
+def test_a_hang_is_an_error(project, run):
+    result = run("bad.py:Hangs", "-n0", "--timeout=2", select="values and " + SELECTED)
     result.assert_outcomes(failed=1, passed=3)
     (hung,) = [r for r in results(project).read_records() if r.status == "error"]
     assert hung.message == "hung: no answer within 2 s"
     assert hung.exception == ""
 
 
-def test_a_hang_that_no_signal_ends_costs_its_worker_and_no_record(project):
-    result = run(project, "bad.py:Stuck", "-n1", "--timeout=2", select="values and " + SELECTED)
+def test_a_hang_that_no_signal_ends_costs_its_worker_and_no_record(project, run):
+    result = run("bad.py:Stuck", "-n1", "--timeout=2", select="values and " + SELECTED)
     result.assert_outcomes(failed=1, passed=3)
     (hung,) = [r for r in results(project).read_records() if r.status == "error"]
     assert "hung: no answer within 2 s" in hung.message
 
 
-def test_known_fixed_and_not_claimed_are_counted_apart(project):
+def test_known_fixed_and_not_claimed_are_counted_apart(project, run):
     text = ENTRY.replace("chunk-*", "prefill-*")
     (project.path / "suites" / "known_failures" / "narrow.toml").write_text(text)
-    result = run(project, "bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
+    result = run("bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
     result.assert_outcomes(failed=1, skipped=0)
     result.stdout.fnmatch_lines(["*1 failed, *3 known in*"])
     assert sorted(statuses(project).values()) == ["fixed", "known", "known", "known"]
-    result = run(project, "bad.py:Refuses", "-n1")
+    result = run("bad.py:Refuses", "-n1")
     result.stdout.fnmatch_lines(["*6 passed, *2 not claimed in*"])
 
 
-def test_two_workers_are_the_default_and_a_choice_is_kept(project):
+def test_two_workers_are_the_default_and_a_choice_is_kept(project, run):
     project.makeconftest(
         "def pytest_report_header(config):\n"
         "    return f'workers {config.option.numprocesses} {config.option.dist}'\n"
     )
-    result = run(project, "bad.py:Mine", select=PREFILL_W)
+    result = run("bad.py:Mine", select=PREFILL_W)
     result.stdout.fnmatch_lines(["workers 2 worksteal"])
     result.assert_outcomes(passed=1)
     project.makepyfile(test_plain="def test_plain():\n    assert True\n")
@@ -177,20 +170,21 @@ def test_two_workers_are_the_default_and_a_choice_is_kept(project):
         result.stdout.no_fnmatch_line("workers 2*")
 
 
-def test_without_xdist_records_are_written_all_the_same(project):
-    run(project, "bad.py:Mine", "-p", "no:xdist").assert_outcomes(passed=8)
+def test_without_xdist_records_are_written_all_the_same(project, run):
+    run("bad.py:Mine", "-p", "no:xdist").assert_outcomes(passed=8)
     assert len(results(project).read_records()) == 8
 
 
-def test_a_bad_target_is_a_usage_error_in_one_line(project):
-    result = run(project, "bad.py:Min")
+@pytest.mark.usefixtures("project")
+def test_a_bad_target_is_a_usage_error_in_one_line(run):
+    result = run("bad.py:Min")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --subject: bad.py:Min: no class Min; did you mean Mine*"])
 
 
-def test_a_bad_known_failure_is_a_usage_error_in_one_line(project):
+def test_a_bad_known_failure_is_a_usage_error_in_one_line(project, run):
     (project.path / "suites" / "known_failures" / "mine.toml").write_text("[[failure]]\n")
-    result = run(project, "bad.py:Mine")
+    result = run("bad.py:Mine")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: known failures: mine.toml, failure 1: id is missing"])
 
@@ -221,8 +215,9 @@ def test_a_registered_subject_that_plans_nothing_is_an_error(project, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["Nowhere", "Uncovered"])
-def test_a_target_that_plans_nothing_is_a_usage_error_in_one_line(project, name):
-    result = run(project, f"bad.py:{name}", "-n0")
+@pytest.mark.usefixtures("project")
+def test_a_target_that_plans_nothing_is_a_usage_error_in_one_line(run, name):
+    result = run(f"bad.py:{name}", "-n0")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --subject: bad.py:{name} *covers() *"])
 
@@ -236,8 +231,9 @@ def test_a_target_that_plans_nothing_is_a_usage_error_in_one_line(project, name)
         ("--harness-out=bad.py", "--harness-out: *bad.py is not a folder"),
     ],
 )
-def test_a_bad_option_is_a_usage_error_in_one_line(project, option, expected):
-    result = run(project, "bad.py:Mine", option)
+@pytest.mark.usefixtures("project")
+def test_a_bad_option_is_a_usage_error_in_one_line(run, option, expected):
+    result = run("bad.py:Mine", option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {expected}"])
 
@@ -251,14 +247,14 @@ def register(project, **subjects):
     (info / "entry_points.txt").write_text(f"[harness.subjects]\n{lines}")
 
 
-def test_a_failing_test_beside_the_suites_turns_the_gate_red(project):
+def test_a_failing_test_beside_the_suites_turns_the_gate_red(project, run):
     (project.path / "suites" / "test_more.py").write_text("def test_prefill_w():\n    assert 0\n")
-    run(project, "bad.py:Mine", "-n1", select=f"({PREFILL_W}) or test_more")
+    run("bad.py:Mine", "-n1", select=f"({PREFILL_W}) or test_more")
     assert list(statuses(project).values()) == ["pass"]
     assert verdict(project)[1].reasons == ["1 other test failed"]
 
 
-def test_a_failing_fixture_of_an_item_is_an_error_record(project):
+def test_a_failing_fixture_of_an_item_is_an_error_record(project, run):
     project.makeconftest(
         "import pytest\n"
         "@pytest.fixture(autouse=True)\n"
@@ -266,7 +262,7 @@ def test_a_failing_fixture_of_an_item_is_an_error_record(project):
         "    yield\n"
         "    assert 'prefill-w/' not in request.node.name, 'left a mess'\n"
     )
-    run(project, "bad.py:Mine", "-n0", select=PREFILL_W)
+    run("bad.py:Mine", "-n0", select=PREFILL_W)
     assert "1 check broke" in verdict(project)[1].reasons
 
 
@@ -289,10 +285,10 @@ def whole(project, *args):
     return results(project).read_run().whole
 
 
-def test_a_collection_alone_leaves_the_results_of_the_last_run(project):
-    run(project, "bad.py:Mine", "-n0", select=PREFILL_W)
+def test_a_collection_alone_leaves_the_results_of_the_last_run(project, run):
+    run("bad.py:Mine", "-n0", select=PREFILL_W)
     before = results(project).read_records()
-    run(project, "bad.py:Mine", "--collect-only")
+    run("bad.py:Mine", "--collect-only")
     assert results(project).read_records() == before
 
 

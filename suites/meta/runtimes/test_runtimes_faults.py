@@ -26,8 +26,7 @@ from harness.subjects.mlx import decoder as mlx_decoder
 from harness.subjects.mlx.decoder import MlxSubject
 from harness.subjects.mlx.rotating import Rotating
 
-for wheel in ("xllamacpp", "mlx_lm"):
-    pytest.importorskip(wheel, reason=f"{wheel}: pip install 'attention-harness[runtimes]'")
+pytestmark = pytest.mark.needs("xllamacpp", "mlx_lm")
 
 
 def checked(subject: type[Any], check: str, case: str) -> Finding:

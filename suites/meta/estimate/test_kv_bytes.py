@@ -90,9 +90,9 @@ def storages(*tensors: Tensor) -> int:
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.needs("transformers")
 def test_transformers_dynamic_cache(name: str, context: int) -> None:
     """After the prefill, the first decode, and more of them."""
-    pytest.importorskip("transformers")
     geometry, profile = resolve(name), transformers.Dynamic()
     cache, prompt = dynamic_cache(geometry), context - DECODED
 
@@ -113,9 +113,9 @@ def test_transformers_dynamic_cache(name: str, context: int) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.needs("transformers")
 def test_transformers_static_cache(name: str) -> None:
     """Allocated for max_cache_len at once, at every context of the table, for two sequences."""
-    pytest.importorskip("transformers")
     from transformers import StaticCache
 
     geometry = resolve(name)
@@ -139,11 +139,14 @@ RUNS = [
 
 
 @pytest.mark.parametrize(
-    ("subject", "profile", "name"), RUNS, ids=[f"{s.name}-{n}" for s, _, n in RUNS]
+    ("subject", "profile", "name"),
+    [
+        pytest.param(*run, id=f"{run[0].name}-{run[2]}", marks=pytest.mark.needs(run[0].package))
+        for run in RUNS
+    ],
 )
 def test_a_real_run(subject: type, profile: Profile, name: str) -> None:
     """A model is run, a prompt and then single tokens; its storages are measured behind each."""
-    pytest.importorskip(subject.package)
     model = TINY[name]
     window = model.turn
     prompt, singles = window + 3, window + 2
@@ -162,9 +165,9 @@ def test_a_real_run(subject: type, profile: Profile, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "llama4-scout"])
+@pytest.mark.needs("executorch")
 def test_executorch_rings(name: str) -> None:
     """`RingKVCache` in sliding layers, `KVCache` in full ones, one of each sort at 32768."""
-    pytest.importorskip("executorch")
     from executorch.examples.models.llama.attention import KVCache, RingKVCache
 
     geometry, context = resolve(name), 32_768
@@ -178,9 +181,9 @@ def test_executorch_rings(name: str) -> None:
 
 @pytest.mark.parametrize("sink_size", [0, 4])
 @pytest.mark.parametrize("name", ["llama3-8b", "gemma3-27b", "gpt-oss-20b"])
+@pytest.mark.needs("executorch")
 def test_executorch_sinks(name: str, sink_size: int) -> None:
     """`KVCacheWithAttentionSink` of 2044 keys in every layer, whatever the model's own windows."""
-    pytest.importorskip("executorch")
     from executorch.examples.models.llama.source_transformation.attention_sink import (
         KVCacheWithAttentionSink,
     )
@@ -201,9 +204,9 @@ def test_executorch_sinks(name: str, sink_size: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["mistral-7b-v0.1", "gemma3-1b", "gpt-oss-20b", "qwen2.5-7b"])
+@pytest.mark.needs("executorch")
 def test_executorch_static_manager(name: str) -> None:
     """The I/O manager's caches, with the lengths that `resolve_cache_lens` gives."""
-    pytest.importorskip("executorch")
     from executorch.examples.models.llama.static_attention import StaticAttentionIOManager
 
     context, input_len = 8192, 64
@@ -248,13 +251,13 @@ def lowered(geometry: Geometry, at: int, context: int) -> tuple[int, int, int]:
     return states, facts["planned"]["forward"], said
 
 
+@pytest.mark.needs("executorch")
 def test_executorch_planned_bytes() -> None:
     """Buffers of a lowered program are the estimate; its plan grows by twice as much.
 
     The release's update is functional once lowered: beside each buffer the plan holds its next
     value, which is copied back.
     """
-    pytest.importorskip("executorch")
     geometry = resolve("gemma3-1b")
     full = next(i for i, layer in enumerate(geometry.layers) if layer.kind == "full")
     ring = lowered(geometry, 0, 2048)

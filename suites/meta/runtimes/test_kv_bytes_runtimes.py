@@ -31,8 +31,7 @@ from harness.runtimes.llama_library import CACHE_TYPES, LlamaError
 from harness.subjects.llama_cpp.decoder import LlamaCppSubject
 from harness.subjects.mlx.decoder import MlxSubject
 
-for wheel in ("xllamacpp", "mlx_lm"):
-    pytest.importorskip(wheel, reason=f"{wheel}: pip install 'attention-harness[runtimes]'")
+pytestmark = pytest.mark.needs("xllamacpp", "mlx_lm")
 
 MIB = 1 << 20
 K8, K128 = 8192, 131072
