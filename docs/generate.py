@@ -5,8 +5,8 @@ is made from the code that it describes, without PyTorch and without the package
 that it can be made, and checked, anywhere.
 
 ``--check`` writes nothing and ends with status 1 where a page is out of date.  ``--kills FILE``
-takes over the kill table that `harness kills` wrote (``reports/latest/kills.json``); ``--outputs`` runs
-the examples again and takes over what they print.
+takes over the kill table that `harness kills` wrote (``reports/latest/kills.json``).  ``--outputs``
+runs the examples again and takes over what they print.
 """
 
 from __future__ import annotations
@@ -68,7 +68,13 @@ def check_names() -> tuple[str, ...]:
 
 
 def checks() -> str:
-    """What each check holds to, from the docstring of its function."""
+    """When each check holds, and for which bodies it is planned."""
+    from harness.results import finding
+
+    declared = getattr(finding, "CHECK_INFO", None)
+    if declared is not None:
+        rows = [[f"`{info.name}`", info.holds, ", ".join(info.bodies)] for info in declared]
+        return table(["check", "holds when", "subjects"], rows)
     said = {
         node.name: first_sentence(ast.get_docstring(node) or "")
         for path in sorted((ROOT / "harness" / "checks").glob("*.py"))
@@ -258,6 +264,29 @@ def subject_details() -> str:
     return table(["subject", "kind", "what it is", "suite"], rows)
 
 
+def optional_members(before: str) -> str:
+    """The optional members that the contract lists; the page's own table where it lists none."""
+    for node in parse(ROOT / "harness" / "contract.py").body:
+        names = [name for name, _ in _assigned(node)]
+        if "OPTIONAL_MEMBERS" in names and isinstance(node, ast.AnnAssign):
+            assert isinstance(node.value, ast.Tuple)
+            rows = [_member(call) for call in node.value.elts if isinstance(call, ast.Call)]
+            return table(["written", "of", "meaning"], rows)
+    return before
+
+
+def _member(call: ast.Call) -> list[str]:
+    """form, of and meaning of one `OptionalMember`; `of` may be a name of the module."""
+    constants = dict(
+        pair for node in parse(ROOT / "harness" / "contract.py").body for pair in _assigned(node)
+    )
+    _, of, form, meaning = (
+        ast.literal_eval(constants[arg.id] if isinstance(arg, ast.Name) else arg)
+        for arg in call.args[:4]
+    )
+    return [f"`{form}`", of, meaning]
+
+
 # --- results
 
 
@@ -265,7 +294,7 @@ def fields(kind: str) -> Callable[[str], str]:
     """A maker of a dataclass's table, which keeps what the page says of each field."""
 
     def make(before: str) -> str:
-        said = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (.*?) \|$", before, re.M))
+        said = dict(re.findall(r"^\| `(\w+)` \| (?:\\\||[^|])* \| (.*?) \|$", before, re.M))
         rows = [
             [f"`{f.name}`", f"`{f.type}`".replace("|", "\\|"), said.get(f.name, "")]
             for f in dataclasses.fields(_dataclass(kind))
@@ -402,6 +431,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "rooms": lambda _: rooms(),
     "routing reasons": lambda _: reasons(),
     "commands": lambda _: commands(),
+    "optional members": optional_members,
     **{f"fields of {k}": fields(k) for k in ("Record", "Collected", "RunInfo", "Verdict")},
     **{f"only {name}": lambda _, name=name: only(name) for name in check_names()},
 }
@@ -426,12 +456,12 @@ _SHORT = ("window + 1", "window + 2")  # what the page on reading a failure chan
 _ONE = ("--case", "mistral-w9/chunk-4/float32/b1", "--check", "visibility")
 #: By name: (text in the example, text in its place), and the command that is run beside it.
 OUTPUTS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
-    "the example": (("", ""), ("check", "my_cache.py:MyCache", "--model", "mistral-w9")),
+    "the example": (("", ""), ("check", "examples/my_cache.py:MyCache", "--model", "mistral-w9")),
     "the example, one key short": (
         _SHORT,
-        ("check", "my_cache.py:MyCache", "--model", "mistral-w9"),
+        ("check", "examples/my_cache.py:MyCache", "--model", "mistral-w9"),
     ),
-    "one check": (_SHORT, ("check", "my_cache.py:MyCache", *_ONE)),
+    "one check": (_SHORT, ("check", "examples/my_cache.py:MyCache", *_ONE)),
     "kv": (("", ""), ("kv", "gemma-3-27b", "--context", "131072")),
 }
 
@@ -445,7 +475,9 @@ def output(name: str) -> str:
     for terminal in ("COLUMNS", "FORCE_COLOR"):
         environment.pop(terminal, None)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / EXAMPLE.name).write_text(text.replace(old, new), encoding="utf-8")
+        copy = Path(folder) / EXAMPLE.relative_to(ROOT)
+        copy.parent.mkdir()
+        copy.write_text(text.replace(old, new), encoding="utf-8")
         ran = subprocess.run(
             [sys.executable, "-m", "harness", *arguments],
             cwd=folder,
