@@ -432,6 +432,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "routing reasons": lambda _: reasons(),
     "commands": lambda _: commands(),
     "optional members": optional_members,
+    "example": lambda _: f"\n```python\n{EXAMPLE.read_text('utf-8')}```\n\n",
     **{f"fields of {k}": fields(k) for k in ("Record", "Collected", "RunInfo", "Verdict")},
     **{f"only {name}": lambda _, name=name: only(name) for name in check_names()},
 }
