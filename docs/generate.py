@@ -119,10 +119,17 @@ def kill_table() -> str:
 
 
 def take_over(path: Path) -> None:
-    """Write `kills.csv` from a kill table of `harness kills`."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    lines = [f"{row['name']},{' '.join(check for check, *_ in row['checks'])}\n" for row in rows]
-    KILLS.write_text("defect,caught_by\n" + "".join(lines), encoding="utf-8")
+    """Write `kills.csv` from a kill table of `harness kills`.
+
+    Left out: defects that are no subjects' (of the router, of a graph pass), since what judges
+    them is no check.
+    """
+    lines = ["defect,caught_by\n"]
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        caught_by = [check for check, *_ in row["checks"]]
+        if set(caught_by) <= set(check_names()):
+            lines.append(f"{row['name']},{' '.join(caught_by)}\n")
+    KILLS.write_text("".join(lines), encoding="utf-8")
 
 
 # --- subjects
