@@ -1,0 +1,89 @@
+"""What the documentation shows is what the code does: outputs, subjects, the kill table."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+import pytest
+from doc_pages import blocks, generator
+
+from harness.checks import run_check
+from harness.contract import kind_of
+from harness.defects import DEFECTS, kill
+from harness.results.finding import Status
+from harness.run import plan
+
+generate = generator()
+
+SHOWN = {
+    name: said
+    for path in generate.PAGES
+    for name, said in generate.shown(path.read_text(encoding="utf-8")).items()
+}
+
+
+def _stable(text: str) -> str:
+    """Without the digits of measured figures, which differ from machine to machine in the last."""
+    masked = re.sub(r"\d+\.\d+(e-\d+)?|\d+e-\d+", "#", text)
+    return re.sub(r" +", " ", masked)
+
+
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_outputs_are_true(name: str) -> None:
+    said = generate.output(name)
+    assert _stable(said) == _stable(SHOWN[name]), "run python docs/generate.py --outputs"
+
+
+def test_another_position_or_count_would_be_seen() -> None:
+    said = "values  a/b/float32/b1  fails  8  3.621  8.789e-06\n35 of 54 checks broken\n"
+    assert _stable(said) == _stable(said.replace("3.621", "3.6215").replace("8.789e", "9e"))
+    assert _stable(said) != _stable(said.replace("  8  ", "  9  "))
+    assert _stable(said) != _stable(said.replace("35 of", "34 of"))
+
+
+def test_the_example_itself_holds() -> None:
+    assert "all 54 checks hold" in generate.output("the example")
+
+
+def test_subjects_are_read_from_their_sources_as_they_load() -> None:
+    read = {subject.name: subject for subject in generate.subjects()}
+    points = {point.name: point for point in metadata.entry_points(group="harness.subjects")}
+    assert set(read) == set(points)
+    for name in ("harness.sink", "harness.static.smart", "harness.banded.blocks", "torch.flex"):
+        loaded = points[name].load()
+        assert loaded.name == name
+        assert read[name].schemes == loaded.schemes
+        assert read[name].kind == kind_of(loaded)
+        assert read[name].suite == getattr(loaded, "suite", "")
+        assert read[name].what
+
+
+def test_the_kill_table_holds_every_planted_defect() -> None:
+    names = [defect.name.removeprefix("defect.") for defect in DEFECTS]
+    assert sorted(generate.kills()) == sorted(names), (
+        "run harness kills, then python docs/generate.py --kills reports/latest/kills.json"
+    )
+    assert all(generate.kills().values())
+    assert {check for by in generate.kills().values() for check in by} <= set(
+        generate.check_names()
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, by in generate.kills().items() if len(by) == 1][::8], ids=str
+)
+def test_only_that_check_catches_it(name: str) -> None:
+    """A part of what `harness kills` shows: by the other checks the defect passes."""
+    defect = next(d for d in DEFECTS if d.name == f"defect.{name}")
+    assert kill(defect).caught_by == generate.kills()[name]
+
+
+def test_the_operation_of_the_page_is_right() -> None:
+    page = (generate.DOCS / "write-a-subject.md").read_text(encoding="utf-8")
+    code = next(block.body for block in blocks(page) if "def attend" in block.body)
+    space: dict[str, type] = {}
+    exec(code, space)
+    for check, case in plan.items(space["Masked"], models=["llama3-sink2"]):
+        if case.schedule.name in {"chunk-w+1", "prefill-w+1"} and check != "peak_bytes":
+            assert run_check(space["Masked"], check, case).status == Status.PASS, (check, case.id)
