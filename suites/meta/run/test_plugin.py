@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from gate_data import ENTRY
+from gate_data import ENTRY, row, write_known
 from subject_files import BAD, SUITE, lay_out
 
 import harness.run.job  # noqa: F401 - a run in this process must not import torch a second time
@@ -123,9 +123,9 @@ def test_a_worker_that_dies_in_mid_case_loses_no_record(project, subject, how):
 
 
 def test_a_crash_is_no_known_failure(project):
-    text = ENTRY.replace("chunk-*", "*")
-    for name in ("killed", "leaves"):
-        (project.path / "suites" / "known_failures" / f"{name}.toml").write_text(text)
+    folder = project.path / "suites" / "known_failures"
+    text = ENTRY.replace('"ours"', '"killed"')
+    write_known(folder, text, rows=[row(subject="killed", case="mistral/prefill-w/float32/b1")])
     run(project, "bad.py:Killed", "-n1", select=PREFILL_W)
     assert list(statuses(project).values()) == ["error"]
 
@@ -153,9 +153,13 @@ def test_a_hang_that_no_signal_ends_costs_its_worker_and_no_record(project):
 
 
 def test_known_fixed_and_not_claimed_are_counted_apart(project):
-    text = ENTRY.replace("chunk-*", "prefill-*")
-    (project.path / "suites" / "known_failures" / "narrow.toml").write_text(text)
-    result = run(project, "bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
+    select = "visibility and " + SELECTED
+    run(project, "bad.py:Narrow", "-n0", select=select).assert_outcomes(failed=3, passed=1)
+    seen = results(project).read_records()
+    filed = [row("B1", "narrow", r.check, r.case, r.kind, "", r.first_bad) for r in seen]
+    text = ENTRY.replace('"ours"', '"narrow"')
+    write_known(project.path / "suites" / "known_failures", text, rows=filed)
+    result = run(project, "bad.py:Narrow", "-n0", select=select)
     result.assert_outcomes(failed=1, skipped=0)
     result.stdout.fnmatch_lines(["*1 failed, *3 known in*"])
     assert sorted(statuses(project).values()) == ["fixed", "known", "known", "known"]
@@ -189,10 +193,10 @@ def test_a_bad_target_is_a_usage_error_in_one_line(project):
 
 
 def test_a_bad_known_failure_is_a_usage_error_in_one_line(project):
-    (project.path / "suites" / "known_failures" / "mine.toml").write_text("[[failure]]\n")
+    (project.path / "suites" / "known_failures" / "mine.toml").write_text("[B1]\n")
     result = run(project, "bad.py:Mine")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: known failures: mine.toml, failure 1: id is missing"])
+    result.stderr.fnmatch_lines(["ERROR: known failures: mine.toml, B1: subjects is missing"])
 
 
 def test_a_subject_that_is_not_installed_is_one_item_and_no_pass(project, monkeypatch):
