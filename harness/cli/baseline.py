@@ -1,40 +1,113 @@
-"""`harness baseline`: the exact integers of earlier runs."""
+"""`harness baseline`: what earlier runs found, integers and known failures, kept up to date."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from harness.cli.common import BASELINES, BROKEN, RESULTS, Baselines, Misuse, Results
+from harness.cli.common import BASELINES, BROKEN, KNOWN, RESULTS, Baselines, Known, Misuse, Results
 
-app = typer.Typer(help="The exact integers of earlier runs.", no_args_is_help=True)
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.results.folder import RunInfo
+
+app = typer.Typer(help="What earlier runs found, kept up to date.", no_args_is_help=True)
 
 
 @app.callback()
 def baseline() -> None:
-    """The exact integers of earlier runs."""
+    """What earlier runs found: exact integers, and the cases of known failures."""
 
 
 @app.command()
 def update(
     out: Results = RESULTS,
     baselines: Baselines = BASELINES,
+    known: Known = KNOWN,
+    cause: Annotated[
+        str | None,
+        typer.Option(help="File the broken records of the last run under this known failure."),
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="With --cause: only of this subject (repeatable).")
+    ] = None,
+    check: Annotated[
+        list[str] | None, typer.Option(help="With --cause: only of this check (repeatable).")
+    ] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="With --cause: only cases like this glob (repeatable).")
+    ] = None,
 ) -> None:
-    """Take over the integers of the last run that drifted or are new."""
-    from harness.gate import baselines as files
+    """Take over what the last run changed: integers, and how cases of known failures fail.
+
+    A record that broke and is not filed yet stays red, until --cause says whose it is.
+    """
+    frame, run = _last_run(out)
+    selection = {"subject": subject or [], "check": check or [], "case": case or []}
+    if cause is not None:
+        _file(cause, frame, known, selection)
+    elif any(selection.values()):
+        name = next(name for name, given in selection.items() if given)
+        raise Misuse(f"--{name} needs --cause, the known failure to file under")
+    else:
+        _update(frame, run, baselines, known)
+
+
+def _last_run(out: Path) -> tuple[pd.DataFrame, RunInfo]:
+    """The records of the last run.  Raises Misuse for those of two runs."""
     from harness.results import complete
     from harness.results.folder import Folder
+    from harness.results.record import to_frame
 
-    folder, rows = Folder(out), files.read(baselines)
-    info = folder.read_run()
+    folder = Folder(out)
+    run = folder.read_run()
     if strays := complete.strays(folder):
         raise Misuse(f"{out} holds records that are not of its run: {'; '.join(strays)}")
-    done = rows.update(complete.completed(folder), whole=info.whole and info.exit_status in {0, 1})
-    touched = files.write(rows, baselines)
+    return to_frame(complete.completed(folder)), run
+
+
+def _update(frame: pd.DataFrame, run: RunInfo, baselines: Path, known: Path) -> None:
+    from harness.gate import baselines as files
+    from harness.gate import known_files, known_update
+
+    held, causes = files.read(baselines), known_files.load(known)
+    whole = run.whole and run.exit_status in {0, 1}
+    refiled = known_update.update(causes, frame, whole=whole)
+    done = held.update(refiled.frame, whole=whole)
+    touched = [*files.write(held, baselines), *known_files.write(causes, known)]
     typer.echo(f"{done.added} rows added, {done.changed} changed, {done.dropped} dropped")
     if done.claims:
         typer.echo(f"{done.claims} counts of claims changed")
+    if refiled.moved or refiled.dropped:
+        typer.echo(f"{refiled.moved} cases of known failures moved, {refiled.dropped} dropped")
     for path in touched:
         typer.echo(f"  {path}")
     for record in done.refused:
         typer.echo(f"refused, {record.status}: {record.subject} {record.check} {record.case}")
     raise typer.Exit(BROKEN if done.refused else 0)
+
+
+def _file(cause: str, frame: pd.DataFrame, known: Path, selection: dict[str, list[str]]) -> None:
+    from harness.gate import known_files, known_update
+
+    causes = known_files.load(known)
+    try:
+        filed = known_update.file_under(
+            cause,
+            causes,
+            frame,
+            subjects=selection["subject"],
+            checks=selection["check"],
+            cases=selection["case"],
+        )
+    except known_update.CannotFile as error:
+        raise Misuse(str(error)) from error
+    typer.echo(f"{len(filed.added)} cases filed under {cause}")
+    for path in known_files.write(causes, known):
+        typer.echo(f"  {path}")
+    for place in filed.refused:
+        typer.echo(f"refused, no known failure (a crash, a hang or no memory): {' '.join(place)}")
+    raise typer.Exit(BROKEN if filed.refused else 0)

@@ -135,8 +135,8 @@ def _gate(
         )
     if verdict.no_claims:
         typer.echo(f"  without a count of claims: {', '.join(verdict.no_claims)}")
-    for entry in verdict.stale:
-        typer.echo(f"  stale: {entry.subject}.toml, {entry.id}")
+    for found in verdict.stale:
+        typer.echo(f"  stale: {found}")
     for item in verdict.outside:
         typer.echo(f"  other test: {item}")
     typer.echo(f"  {out / 'summary.md'}")

@@ -38,7 +38,7 @@ app.add_typer(history.app, name="history")
 def main() -> None:
     """Entry point of the console script."""
     from harness.gate.baselines import BaselineError
-    from harness.gate.known import KnownFailuresError
+    from harness.gate.known_files import KnownFailuresError
     from harness.results.folder import RecordsError
     from harness.results.history import HistoryError
 

@@ -1,7 +1,7 @@
-"""Claims: of how many cases of a check a subject does not say that it cannot do them.
+"""Claims: how many cases of each check a subject says that it can do.
 
-``reports/baselines/claims.csv`` keeps the count of a whole run for every subject and check, so
-that a subject that claims less is told, also where a check has no integers.
+``reports/baselines/claims.csv`` keeps the counts of a whole run, so that a subject that claims less
+than before is noticed, even for checks that have no integers to compare.
 """
 
 from __future__ import annotations
@@ -9,108 +9,149 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.gate.drift import CLAIMS, Drift, Key, Ran, environment, read_rows, write_rows
+from harness.gate.drift import CLAIMS, Drift, Environment, Ran, read_rows, write_rows
 from harness.results.finding import Status
-from harness.results.record import Record
+from harness.results.record import rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "claims.csv"
-KEY = ("subject", "check", "device", "threads", "versions")
 VALUES = ("claimed",)
 
-#: Broken in a way that hides whether the case is claimed.
-_UNTOLD = frozenset({Status.ERROR, Status.MISSING})
+#: Broken in a way that does not show whether the subject claims the case.
+_UNDECIDED = frozenset({Status.ERROR, Status.MISSING})
+
+
+class Key(NamedTuple):
+    """What a count is of."""
+
+    subject: str
+    check: str
+    device: str
+    threads: str
+    versions: str
+
+    @property
+    def environment(self) -> Environment:
+        """Where it was counted."""
+        return Environment(self.device, self.threads, self.versions)
+
+
+KEY = Key._fields
 
 
 @dataclass
 class Count:
-    """Cases of one subject and check: claimed, of all; untold: that broke before they told."""
+    """Cases of one subject and check.
 
-    claimed: int = 0
+    cases: all of them.  claimed: those that the subject does not refuse as unsupported.
+    undecided: those of the claimed that broke before it could have refused them.
+    """
+
     cases: int = 0
-    untold: int = 0
+    claimed: int = 0
+    undecided: int = 0
 
-    def hides(self, claimed: int) -> bool:
-        """True if as many may be claimed, for all that the broken cases tell: they are red."""
-        return self.claimed - self.untold <= claimed <= self.claimed
+    def may_be(self, claimed: int) -> bool:
+        """True if the true count may be `claimed`, whatever the undecided cases turn out to be."""
+        return self.claimed - self.undecided <= claimed <= self.claimed
 
 
 class Claims:
     """Claimed cases by subject, check and environment.  Only whole runs have counts to compare."""
 
-    def __init__(self, rows: Mapping[Key, int] | None = None) -> None:
-        self.rows = dict(rows or {})
+    def __init__(self, counts: Mapping[Key, int] | None = None) -> None:
+        self.counts = dict(counts or {})
 
-    def compare(self, records: Iterable[Record]) -> list[Drift]:
+    def compare(self, frame: pd.DataFrame) -> list[Drift]:
         """Counts of a whole run that differ, either way.
 
-        A check that the rows of its subject do not know counts as claimed by none so far; a
-        subject without any row here has nothing to compare with.  What is missing, or broke, is
-        not counted as claimed once more.
+        A check that is new to a subject counts as claimed by none so far; a subject without any
+        count in this environment has nothing to compare with.  A case that is missing or broke
+        may or may not be claimed, and is no drift.
         """
-        records = list(records)
-        now, ran = count(records), Ran(records)
-        known = {(key[0], key[2:]) for key in self.rows}
-        keys = [k for k in now if (k[0], k[2:]) in known]
-        told = [k for k in keys if not now[k].hides(self.rows.get(k, 0))]
-        out = [_drift(k, self.rows.get(k, 0), now[k]) for k in told]
-        out += [
-            _drift(key, claimed, None)
-            for key, claimed in self.rows.items()
-            if key not in now and ran.expected(key[0], key[2:])
-        ]
-        return [drift for drift in out if drift.vanished or drift.baseline != drift.now]
+        now, ran = count(frame), Ran(rows(frame))
+        counted = self._counted()
+        out = []
+        for key, found in now.items():
+            before = self.counts.get(key, 0)
+            if (key.subject, key.environment) in counted and not found.may_be(before):
+                out.append(_drift(key, before, found))
+        for key, before in self.counts.items():
+            if key not in now and ran.expected(key.subject, key.environment):
+                out.append(_vanished(key, before))
+        return out
 
-    def unknown(self, records: Iterable[Record]) -> list[str]:
-        """Subjects of a whole run without any row here: nothing says what they should claim."""
-        known = {(key[0], key[2:]) for key in self.rows}
-        return sorted({key[0] for key in count(records) if (key[0], key[2:]) not in known})
+    def unknown(self, frame: pd.DataFrame) -> list[str]:
+        """Subjects of a whole run that have no count here: nothing says what they should claim."""
+        counted = self._counted()
+        return sorted(
+            {key.subject for key in count(frame) if (key.subject, key.environment) not in counted}
+        )
 
-    def update(self, records: Iterable[Record]) -> int:
+    def update(self, frame: pd.DataFrame) -> int:
         """Take over the counts of a whole run; the number of rows that this changes.
 
-        A count is left as it is where a case broke before it told.  A row without a case goes.
+        A count with undecided cases is left as it was.  A row without a case is removed.
         """
-        records = list(records)
-        now, ran = count(records), Ran(records)
-        before = dict(self.rows)
-        self.rows.update({key: c.claimed for key, c in now.items() if not c.untold})
-        for key in [k for k in self.rows if k not in now and ran.expected(k[0], k[2:])]:
-            del self.rows[key]
-        return sum(before.get(key) != self.rows.get(key) for key in before.keys() | self.rows)
+        now, ran = count(frame), Ran(rows(frame))
+        before = dict(self.counts)
+        for key, found in now.items():
+            if not found.undecided:
+                self.counts[key] = found.claimed
+        for key in before:
+            if key not in now and ran.expected(key.subject, key.environment):
+                del self.counts[key]
+        keys = before.keys() | self.counts.keys()
+        return sum(before.get(key) != self.counts.get(key) for key in keys)
+
+    def _counted(self) -> set[tuple[str, Environment]]:
+        """The subjects and environments of which there are counts."""
+        return {(key.subject, key.environment) for key in self.counts}
 
 
-def count(records: Iterable[Record]) -> dict[Key, Count]:
-    """The counts by key; a record that is missing is filed where its subject ran."""
-    of_cases = [r for r in records if r.case and r.status != Status.NOT_INSTALLED]
-    places = {r.subject: environment(r) for r in of_cases if r.device}
+def count(frame: pd.DataFrame) -> dict[Key, Count]:
+    """The counts of a run.  A record that is missing counts where its subject ran."""
+    of_cases = [r for r in rows(frame) if r.case and r.status != Status.NOT_INSTALLED]
+    places = {r.subject: Environment.of(r) for r in of_cases if r.device}
     out: dict[Key, Count] = {}
     for record in of_cases:
-        if record.subject in places:
-            where = environment(record) if record.device else places[record.subject]
-            it = out.setdefault((record.subject, record.check, *where), Count())
-            it.cases += 1
-            it.claimed += record.status != Status.NOT_CLAIMED
-            it.untold += record.status in _UNTOLD
+        if record.subject not in places:
+            continue
+        where = Environment.of(record) if record.device else places[record.subject]
+        found = out.setdefault(Key(record.subject, record.check, *where), Count())
+        found.cases += 1
+        if record.status != Status.NOT_CLAIMED:
+            found.claimed += 1
+        if record.status in _UNDECIDED:
+            found.undecided += 1
     return out
 
 
 def read(folder: Path) -> Claims:
     """The claims in `folder`, none where there is no file of them.  Raises BaselineError."""
     path = folder / FILE
-    rows = read_rows(path, KEY, VALUES) if path.exists() else ()
-    return Claims({key: values.get("claimed", 0) for key, values in rows})
+    held: Iterable[tuple[tuple[str, ...], dict[str, int]]] = ()
+    if path.exists():
+        held = read_rows(path, KEY, VALUES)
+    return Claims({Key(*key): values.get("claimed", 0) for key, values in held})
 
 
 def write(claims: Claims, folder: Path) -> list[Path]:
     """Write the file where its text changes; the paths touched."""
     path = folder / FILE
-    rows = {key: {"claimed": claimed} for key, claimed in claims.rows.items()}
-    return [path] if write_rows(path, KEY, VALUES, rows) else []
+    held = {key: {"claimed": claimed} for key, claimed in claims.counts.items()}
+    return [path] if write_rows(path, KEY, VALUES, held) else []
 
 
-def _drift(key: Key, baseline: int, now: Count | None) -> Drift:
-    """now: None for a check of which no case was collected."""
-    it = now or Count()
-    told = f"{it.claimed} of {it.cases} cases"
-    return Drift(key[0], told, key[1], CLAIMS, baseline, it.claimed if now else None, now is None)
+def _drift(key: Key, before: int, now: Count) -> Drift:
+    words = f"{now.claimed} of {now.cases} cases"
+    return Drift(key.subject, words, key.check, CLAIMS, before, now.claimed)
+
+
+def _vanished(key: Key, before: int) -> Drift:
+    """The drift of a check of which no case was collected."""
+    return Drift(key.subject, "0 of 0 cases", key.check, CLAIMS, before, None, vanished=True)

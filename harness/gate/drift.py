@@ -6,17 +6,42 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
-from harness.results.record import Record, write_atomically
+from harness.results.record import write_atomically
+
+if TYPE_CHECKING:
+    from harness.results.record import Record, Row
 
 #: The integer of a drift that counts the cases which a subject claims; see `harness.gate.claims`.
 CLAIMS = "claims"
 _DIGITS = 19  # more than these are no count of bytes, and int() refuses thousands of them
 
-Key = tuple[str, ...]
+_Key = TypeVar("_Key", bound=tuple[str, ...])
+
+
+class Environment(NamedTuple):
+    """What integers depend on beside case and check: device kind, threads and versions."""
+
+    device: str
+    threads: str
+    versions: str
+
+    @classmethod
+    def of(cls, record: Record) -> Environment:
+        """The environment of a record, or of a row of a frame."""
+        versions = " ".join(f"{k}={_public(v)}" for k, v in sorted(record.versions.items()))
+        return cls(record.device, str(record.threads), versions)
+
+    @property
+    def packages(self) -> list[tuple[str, str]]:
+        """(package, version) of each."""
+        parts = (part.partition("=") for part in self.versions.split())
+        return [(package, version) for package, _, version in parts]
 
 
 class BaselineError(Exception):
@@ -48,27 +73,23 @@ class Drift:
         return f"{self.subject} {self.check} {self.case}: {self.integer} {was} -> {now}{change}"
 
 
-def environment(record: Record) -> Key:
-    """What integers depend on beside case and check: device kind, threads and versions."""
-    versions = " ".join(f"{k}={_public(v)}" for k, v in sorted(record.versions.items()))
-    return (record.device, str(record.threads), versions)
-
-
 class Ran:
     """Which subjects a run had, and where: decides which rows without a record have vanished."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
-        records = list(records)
-        ran = [r for r in records if r.case and r.device]
-        self._subjects = {r.subject for r in records}
-        self._here = {(r.subject, environment(r)) for r in ran}
-        self._machines = {environment(r)[:2] for r in ran}
+    def __init__(self, records: Iterable[Row]) -> None:
+        self._subjects: set[str] = set()
+        self._here: set[tuple[str, Environment]] = set()
+        for record in records:
+            self._subjects.add(record.subject)
+            if record.case and record.device:
+                self._here.add((record.subject, Environment.of(record)))
+        self._machines = {(where.device, where.threads) for _, where in self._here}
         self._versions: dict[str, set[str]] = {}
         for _, where in self._here:
-            for package, version in _packages(where):
+            for package, version in where.packages:
                 self._versions.setdefault(package, set()).add(version)
 
-    def expected(self, subject: str, where: Key) -> bool:
+    def expected(self, subject: str, where: Environment) -> bool:
         """True if a row of `subject` in the environment `where` must have a record in a whole run.
 
         Of a subject that ran: in its own environment.  Of one without any record (not even that
@@ -76,18 +97,17 @@ class Ran:
         """
         if subject in self._subjects:
             return (subject, where) in self._here
-        return where[:2] in self._machines and all(
-            version in self._versions.get(package, {version})
-            for package, version in _packages(where)
+        return (where.device, where.threads) in self._machines and all(
+            version in self._versions.get(package, {version}) for package, version in where.packages
         )
 
 
 def read_rows(
     path: Path, key: Sequence[str], values: Sequence[str]
-) -> Iterator[tuple[Key, dict[str, int]]]:
+) -> Iterator[tuple[tuple[str, ...], dict[str, int]]]:
     """The keys and integers of one file, empty cells left out.  Raises BaselineError."""
     header = [*key, *values]
-    seen: set[Key] = set()
+    seen: set[tuple[str, ...]] = set()
     for number, line in _lines(path):
         if number == 1 or not line:
             if number == 1 and line != header:
@@ -107,7 +127,7 @@ def write_rows(
     path: Path,
     key: Sequence[str],
     values: Sequence[str],
-    rows: Mapping[Key, Mapping[str, int]],
+    rows: Mapping[_Key, Mapping[str, int]],
 ) -> bool:
     """Write the rows a blank line apart, or remove the file of none; True if that changed it."""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -122,7 +142,7 @@ def write_rows(
 
 
 def _to_text(
-    key: Sequence[str], values: Sequence[str], rows: Mapping[Key, Mapping[str, int]]
+    key: Sequence[str], values: Sequence[str], rows: Mapping[_Key, Mapping[str, int]]
 ) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -157,12 +177,7 @@ def _integers(where: str, names: Collection[str], cells: Sequence[str]) -> dict[
     return out
 
 
-def _packages(where: Key) -> list[tuple[str, str]]:
-    """(package, version) of an environment."""
-    parts = (part.partition("=") for part in where[2].split())
-    return [(package, version) for package, _, version in parts]
-
-
+@lru_cache(maxsize=1024)
 def _public(version: str) -> str:
     """A version without its local part: 2.13.0+cpu and 2.13.0 are one, device kind is a column."""
     try:

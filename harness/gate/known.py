@@ -1,258 +1,212 @@
-"""Known failures: what shipped releases get wrong, with cause, link and versions.
+"""Known failures: what shipped releases get wrong, and which records each cause explains.
 
-``suites/known_failures/<subject>.toml`` holds ``[[failure]]`` entries.  They are strict: a known
-failure that passes is "fixed" and one that matches nothing is stale, and both turn the gate red.
+A cause is written once, by a person, in ``suites/known_failures/<package>.toml``.  Which cases show
+it, and how, is kept by ``harness baseline update`` in the CSV file beside it.  Both are strict: a
+case that is filed and passes is "fixed", one that fails in another way stays red, and a cause or a
+case that matches nothing is stale.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from harness.results.finding import NAMES
-from harness.results.record import Record
+from harness.results.finding import Status
+from harness.results.record import rows
 
-#: An exhausted machine is never a known failure, whatever an entry says.
-_OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.results.record import Record, Row
+
+#: An exhausted machine is never a known failure, whatever the files say.
+OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
 _OUT_OF_MEMORY_TEXT = ("can't allocate memory", "out of memory")
 
 
-class KnownFailuresError(Exception):
-    """A file of known failures is wrong; the message names file, entry and field."""
+class Place(NamedTuple):
+    """What a record is of: subject, check and case."""
+
+    subject: str
+    check: str
+    case: str
+
+    @classmethod
+    def of(cls, record: Record) -> Place:
+        """The place of a record, or of a row of a frame."""
+        return cls(record.subject, record.check, record.case)
+
+
+class Symptom(NamedTuple):
+    """How a case fails.  exception: "" where the check ran to its end and does not hold."""
+
+    kind: str
+    exception: str
+    first_bad: int | None
+
+    @classmethod
+    def of(cls, record: Record) -> Symptom:
+        """The symptom of a broken record, or of a row of a frame."""
+        return cls(record.kind, record.exception, record.first_bad)
+
+    def differs(self, record: Record) -> str:
+        """How a broken record differs from this symptom, in words; "" if it does not."""
+        now = Symptom.of(record)
+        pairs = (
+            ("kind", self.kind, now.kind),
+            ("exception", self.exception, now.exception),
+            ("first bad position", self.first_bad, now.first_bad),
+        )
+        parts = [
+            f"with {_named(name, was)}, now {'none' if is_now in {None, ''} else is_now}"
+            for name, was, is_now in pairs
+            if was != is_now
+        ]
+        if record.status == Status.ERROR and not now.exception:
+            parts = ["but the check did not come back"]  # a crash or a hang is never known
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
-class KnownFailure:
-    """One entry.
+class Cause:
+    """One cause.
 
-    cases, checks: globs over Case.id, and names of checks.  first_bad, raises, match: what the
-    failure must look like to be this one; `raises` makes the entry one of status "error".
-    versions: PEP 440 specifiers by package, outside of which the entry does not apply.
+    package: the stem of its files.  subjects, checks: those that it may break.  what: what goes
+    wrong; why: the mechanism, with file and lines.  versions: PEP 440 specifiers by package,
+    outside of which the cause does not apply.  severity: one of `known_files.SEVERITIES`.
+    cases: the cases that show it, and how.
     """
 
-    subject: str
+    package: str
     id: str
-    cases: tuple[str, ...]
+    subjects: tuple[str, ...]
     checks: tuple[str, ...]
-    reason: str
+    what: str
+    why: str
     link: str
     versions: dict[str, str] = field(hash=False)
-    first_bad: int | None = None
-    raises: str | None = None
-    match: str | None = None
+    severity: str
+    cases: dict[Place, Symptom] = field(default_factory=dict, hash=False)
+
+    @property
+    def reason(self) -> str:
+        """What goes wrong and why, as one text."""
+        return f"{self.what} {self.why}"
 
     def applies(self, versions: Mapping[str, str]) -> bool:
-        """True if every package of the entry is in `versions` at a version it names."""
-        try:
-            return all(
-                name in versions
-                and SpecifierSet(spec).contains(Version(versions[name]), prereleases=True)
-                for name, spec in self.versions.items()
-            )
-        except InvalidVersion:
-            return False
-
-    def covers(self, record: Record) -> bool:
-        """True if the record is of a case and check that the entry speaks of."""
-        return self.speaks_of(record) and self.applies(record.versions)
-
-    def speaks_of(self, record: Record) -> bool:
-        """The same at any version: one that is missing states none."""
-        return (
-            record.subject == self.subject
-            and record.check in self.checks
-            and any(fnmatchcase(record.case, pattern) for pattern in self.cases)
+        """True if every package of the cause is in `versions` at a version that it names."""
+        return all(
+            name in versions and _holds(spec, versions[name])
+            for name, spec in self.versions.items()
         )
 
-    def differs(self, record: Record) -> str:
-        """How a broken record differs from this failure; "" if it is this one."""
-        if record.status == "error" and self.raises is None:
-            return "expects a failed check, not an error"
-        if record.status == "fail" and self.raises is not None:
-            return f"expects {self.raises}, not a failed check"
-        if self.raises is not None and record.exception != self.raises:
-            return f"expects {self.raises}, got {record.exception or 'no exception'}"
-        if self.first_bad is not None and record.first_bad != self.first_bad:
-            return f"expects first bad position {self.first_bad}, got {record.first_bad}"
-        if self.match is not None and self.match not in record.message:
-            return f"expects {self.match!r} in the message"
-        return ""
+
+@dataclass(frozen=True)
+class Stale:
+    """Cases of one subject that are filed under a cause and that nothing in a whole run matches.
+
+    places: the cases; none for a subject of the cause, or a cause, without any.
+    """
+
+    cause: Cause
+    subject: str
+    places: tuple[Place, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The cause's."""
+        return self.cause.id
+
+    def __str__(self) -> str:
+        """One line: where it stands, and what is wrong."""
+        where = f"{self.cause.package}.toml, {self.id}"
+        if not self.places:
+            return f"{where}: no case of {self.subject} is filed under it"
+        more = f" and {len(self.places) - 1} more" if len(self.places) > 1 else ""
+        return f"{where}: nothing ran of {' '.join(self.places[0])}{more}"
 
 
-def judge(record: Record, entries: Iterable[KnownFailure]) -> Record:
+def judge(record: Record, causes: Iterable[Cause]) -> Record:
     """Give the record the status that known failures make of it, and return it.
 
-    A failure that an entry describes becomes "known"; a pass of one that it covers, "fixed".  A
-    failure that is not the described one stays what it is, and its message says how it differs.
+    A failure that is filed under a cause becomes "known"; a pass, "fixed".  One that fails in
+    another way stays what it is, and its message says how it differs.
     """
-    covering = [entry for entry in entries if entry.covers(record)]
-    if record.status == "pass" and covering:
-        record.status, record.known = "fixed", covering[0].id
-        record.message = f"known failure {covering[0].id} passes: remove its entry"
-    if record.status not in {"fail", "error"} or not covering:
+    cause = filed_under(record, causes)
+    if cause is None or not cause.applies(record.versions):
         return record
-    if exhausted(record):
-        return record
-    differences = [entry.differs(record) for entry in covering]
-    if "" in differences:
-        record.status, record.known = "known", covering[differences.index("")].id
-    else:
-        record.message += f" (not the known failure {covering[0].id}: it {differences[0]})"
+    if record.status == Status.PASS:
+        record.status, record.known = Status.FIXED.value, cause.id
+        record.message = f"known failure {cause.id} passes: `harness baseline update` removes it"
+    elif record.status in {Status.FAIL, Status.ERROR} and not exhausted(record):
+        difference = cause.cases[Place.of(record)].differs(record)
+        if difference:
+            record.message += f" (filed under {cause.id} {difference})"
+        else:
+            record.status, record.known = Status.KNOWN.value, cause.id
     return record
+
+
+def filed_under(record: Record, causes: Iterable[Cause]) -> Cause | None:
+    """The cause under which a record's case is filed, at whatever versions."""
+    place = Place.of(record)
+    return next((cause for cause in causes if place in cause.cases), None)
 
 
 def exhausted(record: Record) -> bool:
     """True if the subject ran out of memory."""
     text = record.message.lower()
-    return record.exception in _OUT_OF_MEMORY or (
-        record.status == "error" and any(sign in text for sign in _OUT_OF_MEMORY_TEXT)
+    return record.exception in OUT_OF_MEMORY or (
+        record.status == Status.ERROR and any(sign in text for sign in _OUT_OF_MEMORY_TEXT)
     )
 
 
-def stale(entries: Iterable[KnownFailure], records: Iterable[Record]) -> list[KnownFailure]:
-    """Entries that can match nothing: their case is gone, or their subject, or a package.
+def stale(causes: Iterable[Cause], frame: pd.DataFrame) -> list[Stale]:
+    """What can match nothing: a case is gone, or a subject, or a package, or nothing is filed.
 
-    Left alone: entries of subjects that are not installed, or whose versions do not apply here,
-    and those whose records are missing: a lost shard says nothing of them.
-    Only meaningful for a whole run: under a selection most entries cover nothing.
+    Left alone: subjects that are not installed, or at whose versions the cause does not apply,
+    and cases whose records are missing, since a lost shard says nothing of them.
+    Only meaningful for a whole run: under a selection most cases have no record.
     """
-    by_subject: dict[str, list[Record]] = {}
-    for record in records:
-        by_subject.setdefault(record.subject, []).append(record)
-    return [entry for entry in entries if _is_stale(entry, by_subject.get(entry.subject, []))]
-
-
-def _is_stale(entry: KnownFailure, records: list[Record]) -> bool:
-    if records and not any(r.case for r in records):
-        return False  # not installed, or not to be loaded: nothing could run
-    if any(r.status == "missing" and entry.speaks_of(r) for r in records):
-        return False
-    if not any(set(entry.versions) <= set(r.versions) for r in records):
-        return True  # a subject that is gone, or a package that its records do not state
-    ran = [r for r in records if r.status != "not-claimed"]
-    return any(entry.applies(r.versions) for r in records) and not any(map(entry.covers, ran))
-
-
-def load(folder: Path) -> list[KnownFailure]:
-    """Every entry of every file in `folder`; none where there is no folder.
-
-    Raises KnownFailuresError.
-    """
-    return [entry for path in sorted(folder.glob("*.toml")) for entry in load_file(path)]
-
-
-def load_file(path: Path) -> list[KnownFailure]:
-    """The entries of one file, whose stem is the subject.  Raises KnownFailuresError."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise KnownFailuresError(f"{path.name} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise KnownFailuresError(f"{path.name}: {error}") from error
-    if set(data) - {"failure"} or not isinstance(data.get("failure", []), list):
-        raise KnownFailuresError(f"{path.name}: only [[failure]] entries are allowed")
-    entries = [
-        _entry(path, number, raw) for number, raw in enumerate(data.get("failure", ()), start=1)
+    by_subject: dict[str, list[Row]] = {}
+    for row in rows(frame):
+        by_subject.setdefault(row.subject, []).append(row)
+    return [
+        found
+        for cause in causes
+        for subject in cause.subjects
+        if (found := _stale(cause, subject, by_subject.get(subject, [])))
     ]
-    ids = [entry.id for entry in entries]
-    for twice in {i for i in ids if ids.count(i) > 1}:
-        raise KnownFailuresError(f"{path.name}: id {twice!r} is used more than once")
-    return entries
 
 
-_FIELDS = {f.name for f in fields(KnownFailure)} - {"subject"}
-_REQUIRED = ("id", "cases", "checks", "reason", "link", "versions")
-
-
-def _entry(path: Path, number: int, raw: Any) -> KnownFailure:
-    where = f"{path.name}, failure {number}"
-    if not isinstance(raw, dict):
-        raise KnownFailuresError(f"{where}: must be a table")
-    if isinstance(raw.get("id"), str):
-        where += f" ({raw['id']})"
-    for name in raw:
-        if name not in _FIELDS:
-            raise KnownFailuresError(
-                f"{where}: unknown field {name!r}; allowed: {', '.join(sorted(_FIELDS))}"
-            )
-    for name in _REQUIRED:
-        if name not in raw:
-            raise KnownFailuresError(f"{where}: {name} is missing")
-    return KnownFailure(
-        subject=path.stem,
-        id=_text(where, "id", raw["id"]),
-        cases=_texts(where, "cases", raw["cases"]),
-        checks=_checks(where, raw["checks"]),
-        reason=_text(where, "reason", raw["reason"]),
-        link=_link(where, raw["link"]),
-        versions=_versions(where, raw["versions"]),
-        first_bad=_position(where, raw.get("first_bad")),
-        raises=_raises(where, raw.get("raises")),
-        match=None if "match" not in raw else _text(where, "match", raw["match"]),
-    )
-
-
-def _text(where: str, name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise KnownFailuresError(f"{where}: {name} must be a text that is not empty, got {value!r}")
-    return value
-
-
-def _texts(where: str, name: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise KnownFailuresError(f"{where}: {name} must be a list of texts, got {value!r}")
-    return tuple(_text(where, name, item) for item in value)
-
-
-def _checks(where: str, value: object) -> tuple[str, ...]:
-    names = _texts(where, "checks", value)
-    for name in names:
-        if name not in NAMES:
-            raise KnownFailuresError(
-                f"{where}: checks: no check is named {name!r}; allowed: {', '.join(NAMES)}"
-            )
-    return names
-
-
-def _link(where: str, value: object) -> str:
-    link = _text(where, "link", value)
-    if not link.startswith(("https://", "http://")):
-        raise KnownFailuresError(f"{where}: link must be a URL, got {link!r}")
-    return link
-
-
-def _versions(where: str, value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not value:
-        raise KnownFailuresError(
-            f'{where}: versions must be a table such as {{ torch = "==2.13.0" }}, got {value!r}'
-        )
-    for package, spec in value.items():
-        try:
-            SpecifierSet(_text(where, f"versions.{package}", spec))
-        except InvalidSpecifier as error:
-            raise KnownFailuresError(
-                f"{where}: versions.{package} must be a PEP 440 specifier, got {spec!r}"
-            ) from error
-    return dict(value)
-
-
-def _position(where: str, value: object) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise KnownFailuresError(f"{where}: first_bad must be an integer >= 0, got {value!r}")
-    return value
-
-
-def _raises(where: str, value: object) -> str | None:
-    if value is None:
+def _stale(cause: Cause, subject: str, records: Sequence[Row]) -> Stale | None:
+    if records and not any(r.case for r in records):
+        return None  # not installed, or not to be loaded: nothing could run
+    came = [r for r in records if r.status != Status.MISSING]
+    applied = [r for r in came if cause.applies(r.versions)]
+    stated = any(set(cause.versions) <= set(r.versions) for r in came)
+    if stated and not applied:
         return None
-    name = _text(where, "raises", value)
-    if name in _OUT_OF_MEMORY:
-        raise KnownFailuresError(f"{where}: raises: {name} is never a known failure")
-    return name
+    lost = {Place.of(r) for r in records if r.status == Status.MISSING}
+    ran = {Place.of(r) for r in applied if r.status != Status.NOT_CLAIMED}
+    filed = [place for place in cause.cases if place.subject == subject]
+    gone = tuple(place for place in filed if place not in ran | lost)
+    silent = not filed and (came or not records)
+    return Stale(cause, subject, gone) if gone or silent else None
+
+
+@lru_cache(maxsize=4096)
+def _holds(spec: str, version: str) -> bool:
+    try:
+        return SpecifierSet(spec).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def _named(name: str, value: object) -> str:
+    return f"no {name}" if value in {None, ""} else f"{name} {value}"

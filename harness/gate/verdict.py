@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.gate import baselines as baseline_files
-from harness.gate import known as known_files
+from harness.gate import known as known_failures
+from harness.gate import known_files
 from harness.gate.baselines import Baselines
 from harness.gate.drift import CLAIMS, Drift
-from harness.gate.known import KnownFailure
+from harness.gate.known import Cause, Stale
 from harness.results.complete import completed
 from harness.results.complete import strays as strays_of
 from harness.results.finding import RED, Status
 from harness.results.folder import Folder, RunInfo
-from harness.results.record import Record, from_frame, to_frame
+from harness.results.record import rows, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,19 +29,18 @@ _PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was mis
 class Verdict:
     """What the gate says of a run.
 
-    reasons: why it is red, none if it is green.  counts: records by status.  broken: the records
-    that make it red, the first of each subject and check in front.  no_baseline: records whose
-    integers no row fits.  no_claims: subjects whose claims no row counts.  known:
-    (entry, records that it explains).
-    outside: failures of tests that are no conformance checks.
+    reasons: why it is red, none if it is green.  counts: records by status.  broken: the rows of
+    the frame that make it red, the first of each subject and check in front.  no_baseline: records
+    whose integers no row fits.  no_claims: subjects whose claims no row counts.  known: (cause,
+    records that it explains).  outside: failures of tests that are no conformance checks.
     """
 
     reasons: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    broken: list[Record] = field(default_factory=list)
+    broken: pd.DataFrame = field(default_factory=lambda: to_frame([]))
     drift: list[Drift] = field(default_factory=list)
-    stale: list[KnownFailure] = field(default_factory=list)
-    known: list[tuple[KnownFailure, int]] = field(default_factory=list)
+    stale: list[Stale] = field(default_factory=list)
+    known: list[tuple[Cause, int]] = field(default_factory=list)
     not_installed: dict[str, str] = field(default_factory=dict)
     outside: list[str] = field(default_factory=list)
     no_baseline: int = 0
@@ -77,20 +76,19 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain data."""
-        data = asdict(self)
-        data["broken"] = [r.item for r in self.broken]
-        data["known"] = [
-            {"subject": e.subject, "id": e.id, "records": n, "reason": e.reason, "link": e.link}
-            for e, n in self.known
-        ]
-        data["stale"] = [{"subject": e.subject, "id": e.id} for e in self.stale]
+        data = {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "broken": self.broken["item"].tolist(),
+            "drift": [asdict(drift) for drift in self.drift],
+            "known": [_cause_json(cause, records) for cause, records in self.known],
+            "stale": [{"subject": found.subject, "id": found.id} for found in self.stale],
+        }
         return {"red": self.red, "headline": self.headline, **data}
 
 
 def judge(
     frame: pd.DataFrame,
     baselines: Baselines,
-    known: Sequence[KnownFailure],
+    known: Sequence[Cause],
     run: RunInfo,
     required: Iterable[str] = (),
     *,
@@ -103,19 +101,21 @@ def judge(
     required: subjects that must be installed.  need_whole: red for a run of a part.  strays: what
     `strays` found.
     """
-    records = from_frame(frame)
-    comparison = baselines.compare(records, whole=run.whole)
-    explained = Counter((r.subject, r.known) for r in records if r.status == Status.KNOWN)
+    comparison = baselines.compare(frame, whole=run.whole)
+    explained = frame.loc[frame["status"] == Status.KNOWN.value, "known"].value_counts()
+    absent_subjects = frame[frame["status"] == Status.NOT_INSTALLED.value]
     out = Verdict(
-        counts=dict(Counter(r.status for r in records)),
-        broken=_leaders_first([r for r in records if r.status in RED]),
+        counts={
+            str(status): int(n) for status, n in frame["status"].value_counts(sort=False).items()
+        },
+        broken=_leaders_first(frame[frame["status"].isin([status.value for status in RED])]),
         drift=comparison.drift,
-        stale=known_files.stale(known, records) if run.whole else [],
-        known=[(e, n) for e in known if (n := explained[e.subject, e.id])],
-        not_installed={r.subject: r.message for r in records if r.status == Status.NOT_INSTALLED},
+        stale=known_failures.stale(known, frame) if run.whole else [],
+        known=[(cause, int(explained[cause.id])) for cause in known if cause.id in explained],
+        not_installed={row.subject: row.message for row in rows(absent_subjects)},
         outside=list(run.outside),
         no_baseline=len(comparison.unknown),
-        no_claims=baselines.claims.unknown(records) if run.whole else [],
+        no_claims=baselines.claims.unknown(frame) if run.whole else [],
         whole=run.whole,
     )
     absent = [f"shard {shard} did not come back" for shard in run.absent]
@@ -123,7 +123,7 @@ def judge(
         *absent,
         *_reasons(out),
         *_run_reasons(out, run),
-        *_required(records, required),
+        *_required(frame, required),
         *strays,
     ]
     if need_whole and not run.whole:
@@ -157,16 +157,21 @@ def read(
     return frame, verdict
 
 
-def _leaders_first(broken: list[Record]) -> list[Record]:
+def _cause_json(cause: Cause, records: int) -> dict[str, Any]:
+    return {
+        "subjects": list(cause.subjects),
+        "id": cause.id,
+        "severity": cause.severity,
+        "records": records,
+        "reason": cause.reason,
+        "link": cause.link,
+    }
+
+
+def _leaders_first(broken: pd.DataFrame) -> pd.DataFrame:
     """One of each subject and check before the rest: a list that is cut names every kind."""
-    seen: set[tuple[str, str, str]] = set()
-    first: list[Record] = []
-    rest: list[Record] = []
-    for record in broken:
-        kind = (record.subject, record.check, record.status)
-        (rest if kind in seen else first).append(record)
-        seen.add(kind)
-    return first + rest
+    follows = broken.duplicated(["subject", "check", "status"])
+    return broken.loc[follows.sort_values(kind="stable").index]
 
 
 def _reasons(verdict: Verdict) -> list[str]:
@@ -195,12 +200,13 @@ def _run_reasons(verdict: Verdict, run: RunInfo) -> list[str]:
         return [f"pytest {_PYTEST_ENDINGS[run.exit_status]}"]
     if run.exit_status not in {0, 1}:
         return [f"pytest ended with status {run.exit_status}"]
-    if run.exit_status == 1 and not verdict.broken and not verdict.outside:
+    if run.exit_status == 1 and verdict.broken.empty and not verdict.outside:
         return ["pytest failed, and no record says why"]
     return []
 
 
-def _required(records: list[Record], required: Iterable[str]) -> list[str]:
+def _required(frame: pd.DataFrame, required: Iterable[str]) -> list[str]:
     """Red for a subject that had to run and did not."""
-    ran = {r.subject for r in records if r.case and r.status != Status.NOT_CLAIMED}
+    of_cases = frame[(frame["case"] != "") & (frame["status"] != Status.NOT_CLAIMED.value)]
+    ran = set(of_cases["subject"])
     return [f"required subject {name} did not run" for name in required if name not in ran]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.gate.drift import CLAIMS
 from harness.results.finding import Status
+from harness.results.record import from_frame
 
 if TYPE_CHECKING:
     from harness.gate.drift import Drift
@@ -34,7 +35,7 @@ def to_comment(verdict: Verdict) -> str:
     parts = [
         f"{MARK}\n## Attention conformance: {verdict.colour}",
         "\n".join(_verdict(verdict)),
-        "\n".join(_broken(verdict.broken)),
+        "\n".join(_broken(from_frame(verdict.broken))),
         "\n".join(_changed(verdict)),
         f"[The whole report]({LINK}) is an artifact of this run: `index.html` opens offline.",
     ]
@@ -93,7 +94,7 @@ def _changed(verdict: Verdict) -> Iterator[str]:
         *_listed(map(_drifted, verdict.drift)),
         *_listed(
             f"{_code(r.subject)} {r.check}: known failure {_code(r.known)} passes"
-            for r in _fixed(verdict.broken)
+            for r in _fixed(from_frame(verdict.broken))
         ),
         *_listed(
             f"{_code(e.subject)} {_code(e.id)} matches nothing any more" for e in verdict.stale

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from harness.cases.models import tiny
 from harness.report import errorplot, visible
 from harness.results.finding import RED
+from harness.results.record import from_frame
 
 if TYPE_CHECKING:
-    from harness.gate.known import KnownFailure
+    from harness.gate.known import Cause
     from harness.gate.verdict import Verdict
     from harness.results.record import Record
 
@@ -56,11 +57,15 @@ class Known:
     """A known failure with an example of each kind of drawing.  entry: None if it is not given."""
 
     anchor: str
-    subject: str
     id: str
-    entry: KnownFailure | None
+    entry: Cause | None
     records: list[Record] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+
+    @property
+    def subjects(self) -> str:
+        """The subjects that show it, as text."""
+        return ", ".join(dict.fromkeys(record.subject for record in self.records))
 
 
 class Drawings:
@@ -109,7 +114,7 @@ def signature(message: str) -> str:
 
 def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:
     """Groups of what turns the gate red.  The first `limit` have their example drawn."""
-    out = groups(record for record in verdict.broken if record.status in RED)
+    out = groups(record for record in from_frame(verdict.broken) if record.status in RED)
     for group in out[:limit]:
         group.example = drawings.example(group.first, group.anchor)
     return out
@@ -117,14 +122,14 @@ def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:
 
 def known(records: Iterable[Record], verdict: Verdict, drawings: Drawings) -> list[Known]:
     """Known failures in the verdict's order, with up to two examples: a set and an error."""
-    entries = {(entry.subject, entry.id): entry for entry, _ in verdict.known}
-    found: dict[tuple[str, str], list[Record]] = {key: [] for key in entries}
+    entries = {entry.id: entry for entry, _ in verdict.known}
+    found: dict[str, list[Record]] = {name: [] for name in entries}
     for record in records:
         if record.status == "known":
-            found.setdefault((record.subject, record.known), []).append(record)
+            found.setdefault(record.known, []).append(record)
     out = []
-    for i, ((subject, name), held) in enumerate(found.items()):
-        entry = Known(f"k{i}", subject, name, entries.get((subject, name)), held)
+    for i, (name, held) in enumerate(found.items()):
+        entry = Known(f"k{i}", name, entries.get(name), held)
         entry.examples = [drawings.example(record, entry.anchor) for record in _two(held)]
         out.append(entry)
     return out

@@ -19,7 +19,7 @@ def to_markdown(frame: pd.DataFrame, verdict: Verdict) -> str:
     """Verdict first, then what broke and how to reproduce it, then the matrix."""
     sections = [
         _head(verdict),
-        _broken(verdict.broken),
+        _broken(from_frame(verdict.broken)),
         _drift(verdict),
         _stale(verdict),
         _outside(verdict),
@@ -88,7 +88,7 @@ def _stale(verdict: Verdict) -> str:
     if not verdict.stale:
         return ""
     lines = ["## Stale known failures", ""]
-    lines += [f"- {e.subject}.toml: {e.id} matches nothing that ran" for e in verdict.stale]
+    lines += [f"- {found}" for found in verdict.stale]
     return "\n".join(lines)
 
 
@@ -120,7 +120,7 @@ def _known(verdict: Verdict) -> str:
     for entry, count in verdict.known:
         records = "record" if count == 1 else "records"
         lines.append(
-            f"- {entry.subject} [{entry.id}]({entry.link}), {count} {records}: "
+            f"- {', '.join(entry.subjects)} [{entry.id}]({entry.link}), {count} {records}: "
             f"{_line(entry.reason)}"
         )
     return "\n".join(lines)

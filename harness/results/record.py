@@ -6,10 +6,10 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from harness.results import finding as declared
 from harness.results import json_types
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.cases.case import Case
     from harness.results.finding import Finding
 
-#: Integers that are compared with the baselines exactly, beside first_bad of known failures.
+#: Integers that are compared with the baselines exactly.
 INTEGERS = declared.INTEGERS
 
 
@@ -108,6 +108,11 @@ class Record:
             return cls(**{name: json_types.read(known[name], name, data[name]) for name in data})
         except TypeError as error:
             raise ValueError(str(error)) from error
+
+
+if TYPE_CHECKING:
+    #: A row of a frame: a named tuple with the fields of a record, which `rows` yields.
+    Row: TypeAlias = Record
 
 
 def start(origin: Origin, run: str, item: str, check: str, case: Case) -> Record:
@@ -225,6 +230,15 @@ def from_frame(frame: pd.DataFrame) -> list[Record]:
         }
         out.append(Record(**clean))
     return out
+
+
+def rows(frame: pd.DataFrame) -> Iterator[Row]:
+    """The rows of a frame that `to_frame` made, or of a part of one, to be read one at a time.
+
+    What the frame does not hold (NA, NaN) is None in a row.
+    """
+    held = frame.astype(object).where(frame.notna(), None)
+    return cast("Iterator[Row]", held.itertuples(index=False, name="Row"))
 
 
 def write_atomically(path: Path, text: str) -> None:

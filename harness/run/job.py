@@ -11,8 +11,8 @@ import torch
 
 from harness.cases.case import Case
 from harness.checks import run_check
-from harness.gate import known as known_files
-from harness.gate.known import KnownFailure
+from harness.gate import known as known_failures
+from harness.gate.known import Cause
 from harness.results import record as records
 from harness.results.finding import Finding, Status
 from harness.results.record import Collected, Origin, Record
@@ -67,12 +67,12 @@ class Job:
             reproduce=f"harness check {self.origin.target}",
         )
 
-    def run(self, record: Record, known: Iterable[KnownFailure]) -> Record:
+    def run(self, record: Record, known: Iterable[Cause]) -> Record:
         """Run the check and judge its record by the known failures."""
         if self.case is None or self.subject is None:
             record.seconds = 0.0
             return record
-        return known_files.judge(execute(self.subject, record, self.case), known)
+        return known_failures.judge(execute(self.subject, record, self.case), known)
 
 
 class Matrix:
@@ -82,7 +82,7 @@ class Matrix:
     for a registered one that is broken or plans nothing: these become `problems`.
     """
 
-    def __init__(self, targets: Sequence[str] = (), known: Sequence[KnownFailure] = ()) -> None:
+    def __init__(self, targets: Sequence[str] = (), known: Sequence[Cause] = ()) -> None:
         self.known = list(known)
         self._planned: list[tuple[Target, Origin, list[Item]]] = []
         self._problems: list[Job] = []

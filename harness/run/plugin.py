@@ -33,7 +33,7 @@ from harness.results.recorder import Recorder, announce, new_run_id
 from harness.run.keeper import STATUS, Keeper, attach, describe
 
 if TYPE_CHECKING:
-    from harness.gate.known import KnownFailure
+    from harness.gate.known import Cause
     from harness.run.job import Job, Matrix
 
 _WORKERS = 2
@@ -291,16 +291,14 @@ def _matrix(config: pytest.Config) -> Matrix:
     return config.stash[_matrix_key]
 
 
-def _known(config: pytest.Config) -> list[KnownFailure]:
-    from harness.gate import known
+def _known(config: pytest.Config) -> list[Cause]:
+    from harness.gate import known_files
 
     try:
-        return [
-            entry
-            for folder in config.getini("harness_suites")
-            for entry in known.load(folder / "known_failures")
-        ]
-    except known.KnownFailuresError as error:
+        return known_files.load(
+            *(folder / "known_failures" for folder in config.getini("harness_suites"))
+        )
+    except known_files.KnownFailuresError as error:
         raise pytest.UsageError(f"known failures: {error}") from error
 
 

@@ -22,6 +22,7 @@ from harness.memory import canary, events, exponent
 from harness.reference.decoder import CacheDecoder
 from harness.reference.oracle import attention
 from harness.results.finding import Status
+from harness.results.record import to_frame
 
 PREFILL = parse("mistral/prefill-3w+5/float32/b1")  # 29 tokens, window 8, 2 kv heads of width 8
 HALF = PREFILL.with_dtype("float16")
@@ -139,11 +140,11 @@ def test_a_planted_defect_drifts_from_the_baseline_by_its_own_bytes(
     defect: type[Trimmed], case: Case, integer: str, excess: int
 ) -> None:
     baselines = Baselines()
-    baselines.update([_record(TrimmedSubject(), case)])
-    assert not baselines.compare([_record(TrimmedSubject(), case)]).drift
+    baselines.update(to_frame([_record(TrimmedSubject(), case)]))
+    assert not baselines.compare(to_frame([_record(TrimmedSubject(), case)])).drift
     drift = {
         d.integer: (d.now or 0) - (d.baseline or 0)
-        for d in baselines.compare([_record(of(defect), case)]).drift
+        for d in baselines.compare(to_frame([_record(of(defect), case)])).drift
     }
     assert drift[integer] == excess
 

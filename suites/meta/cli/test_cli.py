@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from gate_data import ENTRY, record
+from gate_data import CASE, ENTRY, record, row, write_known
 from subject_files import BAD
 
 from harness.results.folder import Folder, RunInfo
@@ -297,11 +297,54 @@ def test_the_gate_without_records_is_misuse(harness, tmp_path):
 
 def test_the_gate_names_a_wrong_known_failure(harness, tmp_path):
     results(tmp_path, record())
-    path = tmp_path / "suites" / "known_failures" / "ours.toml"
-    path.write_text(ENTRY.replace("https", "see https"))
+    write_known(tmp_path / "suites" / "known_failures", ENTRY.replace("https", "see https"))
     status, _, err = harness("gate")
     assert status == 2
-    assert "ours.toml, failure 1 (B1): link must be a URL" in one_line(err)
+    assert "ours.toml, B1: link must be a URL" in one_line(err)
+
+
+def test_a_known_failure_that_moved_is_red_until_the_update(harness, tmp_path):
+    folder = tmp_path / "suites" / "known_failures"
+    results(tmp_path, record(status="fail", first_bad=12, cache_bytes=10))
+    write_known(folder, rows=[row(first_bad=9)])
+    status, out, _ = harness("baseline", "update")
+    assert (status, "1 cases of known failures moved, 0 dropped" in out) == (0, True)
+    assert "1 rows added" in out
+    assert row(first_bad=12) in (folder / "ours.csv").read_text(encoding="utf-8")
+
+
+def test_a_new_failure_is_filed_under_a_cause_by_a_person_alone(harness, tmp_path):
+    folder = tmp_path / "suites" / "known_failures"
+    case = "mistral/prefill-w/float32/b1"
+    new, died = record(status="fail", case=case), record(status="error", item="x")
+    results(tmp_path, new, died)
+    write_known(folder, rows=[])
+    harness("baseline", "update")
+    assert len((folder / "ours.csv").read_text(encoding="utf-8").splitlines()) == 1
+    status, out, _ = harness("baseline", "update", "--cause", "B1", "--case", "*/prefill-w/*")
+    assert (status, "1 cases filed under B1" in out) == (0, True)
+    assert row(case=case) in (folder / "ours.csv").read_text(encoding="utf-8")
+    status, out, _ = harness("baseline", "update", "--cause", "B1", "--subject", "ours")
+    assert status == 1
+    assert f"refused, no known failure (a crash, a hang or no memory): ours values {CASE}" in out
+    assert CASE not in (folder / "ours.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cause", "B11"], "--cause: no cause is named 'B11'; did you mean 'B1'?"),
+        (["--cause", ""], "--cause: no cause is named ''; causes: B1"),
+        (["--cause", "B1", "--check", "reset"], "--check: B1 does not list 'reset'"),
+        (["--subject", "ours"], "--subject needs --cause, the known failure to file under"),
+        (["--case", "*"], "--case needs --cause, the known failure to file under"),
+    ],
+)
+def test_what_cannot_be_filed_is_misuse(harness, tmp_path, options, said):
+    results(tmp_path, record(status="fail"))
+    write_known(tmp_path / "suites" / "known_failures")
+    status, _, err = harness("baseline", "update", *options)
+    assert (status, said in one_line(err)) == (2, True)
 
 
 def test_a_run_needs_suites(harness):

@@ -5,7 +5,8 @@ import subprocess
 import pytest
 from gate_data import record
 
-from harness.gate.baselines import BaselineError, Baselines, read, write
+from harness.gate.baselines import BaselineError, Baselines, Comparison, read, write
+from harness.results.record import to_frame
 
 ABSENT = record(subject="theirs", status="not-installed", case="", check="load", device="")
 
@@ -20,15 +21,19 @@ def run_of(bytes_by_case, **changes):
 
 def stored(folder, records, whole=False):
     rows = read(folder)
-    done = rows.update(records, whole=whole)
+    done = rows.update(to_frame(records), whole=whole)
     write(rows, folder)
     return done
+
+
+def compared(folder, *records, whole=False):
+    return read(folder).compare(to_frame(records), whole=whole)
 
 
 @pytest.mark.parametrize("now", [1023, 1025, 2**60])
 def test_drift_is_told_either_way(tmp_path, now):
     stored(tmp_path, [record(cache_bytes=1024)])
-    (drift,) = read(tmp_path).compare([record(cache_bytes=now)]).drift
+    (drift,) = compared(tmp_path, record(cache_bytes=now)).drift
     assert (drift.integer, drift.baseline, drift.now) == ("cache_bytes", 1024, now)
     assert f"{now - 1024:+d}" in str(drift)
 
@@ -36,12 +41,12 @@ def test_drift_is_told_either_way(tmp_path, now):
 def test_equal_integers_do_not_drift(tmp_path):
     big = 2**60 + 1
     stored(tmp_path, [record(cache_bytes=1, peak_bytes=big)])
-    assert read(tmp_path).compare([record(cache_bytes=1, peak_bytes=big)]).drift == []
+    assert compared(tmp_path, record(cache_bytes=1, peak_bytes=big)).drift == []
 
 
 def test_an_integer_that_vanished_or_is_new_drifts(tmp_path):
     stored(tmp_path, [record(cache_bytes=1, peak_bytes=2)])
-    drift = read(tmp_path).compare([record(cache_bytes=1, planned_bytes=3)]).drift
+    drift = compared(tmp_path, record(cache_bytes=1, planned_bytes=3)).drift
     assert [(d.integer, d.baseline, d.now) for d in drift] == [
         ("peak_bytes", 2, None),
         ("planned_bytes", None, 3),
@@ -50,7 +55,7 @@ def test_an_integer_that_vanished_or_is_new_drifts(tmp_path):
 
 def test_a_case_that_is_no_longer_claimed_drifts(tmp_path):
     stored(tmp_path, [record(cache_bytes=1)])
-    (drift,) = read(tmp_path).compare([record(status="not-claimed")]).drift
+    (drift,) = compared(tmp_path, record(status="not-claimed")).drift
     assert drift.now is None
 
 
@@ -60,7 +65,7 @@ def test_a_case_that_is_no_longer_claimed_drifts(tmp_path):
 )
 def test_elsewhere_there_is_no_baseline_and_no_drift(tmp_path, elsewhere):
     stored(tmp_path, [record(cache_bytes=1)])
-    comparison = read(tmp_path).compare([record(cache_bytes=2, **elsewhere)])
+    comparison = compared(tmp_path, record(cache_bytes=2, **elsewhere))
     assert comparison.drift == []
     assert len(comparison.unknown) == 1
 
@@ -68,18 +73,18 @@ def test_elsewhere_there_is_no_baseline_and_no_drift(tmp_path, elsewhere):
 def test_the_build_of_a_version_is_no_part_of_the_key(tmp_path):
     stored(tmp_path, [record(cache_bytes=1, versions={"torch": "2.13.0+cpu"})])
     other = record(cache_bytes=1, versions={"torch": "2.13.0+cu130"})
-    assert read(tmp_path).compare([other]).unknown == []
+    assert compared(tmp_path, other).unknown == []
 
 
 def test_a_record_without_integers_needs_no_baseline(tmp_path):
-    assert read(tmp_path).compare([record()]).unknown == []
+    assert compared(tmp_path, record()).unknown == []
 
 
-def test_first_bad_is_gated_for_known_failures_alone(tmp_path):
+def test_where_a_known_failure_begins_is_not_kept_here(tmp_path):
     stored(tmp_path, [record(status="known", known="B1", first_bad=12)])
-    (drift,) = read(tmp_path).compare([record(status="known", known="B1", first_bad=13)]).drift
-    assert (drift.integer, drift.baseline, drift.now) == ("first_bad", 12, 13)
-    assert read(tmp_path).compare([record(status="fail", first_bad=13)]).drift == []
+    assert not list(tmp_path.glob("uniform.csv"))
+    moved = record(status="known", known="B1", first_bad=13)
+    assert compared(tmp_path, moved) == Comparison()
 
 
 def test_an_update_leaves_every_other_row_as_it_was(tmp_path):
@@ -95,7 +100,7 @@ def test_an_update_leaves_every_other_row_as_it_was(tmp_path):
 def test_an_update_without_drift_touches_no_file(tmp_path):
     stored(tmp_path, [record(cache_bytes=1)])
     rows = read(tmp_path)
-    rows.update([record(cache_bytes=1)])
+    rows.update(to_frame([record(cache_bytes=1)]))
     assert write(rows, tmp_path) == []
 
 
@@ -124,14 +129,14 @@ def test_rows_of_subjects_and_devices_that_did_not_run_stay(tmp_path):
 def test_every_row_of_a_subject_without_any_record_drifts_in_a_whole_run_only(tmp_path):
     a, b = cases("chunk-4", "chunk-5")
     stored(tmp_path, [*run_of({a: 1, b: 2}, subject="theirs"), record(cache_bytes=3)])
-    rows, ours = read(tmp_path), record(cache_bytes=3)
-    assert rows.compare([ours]).drift == []
-    drift = rows.compare([ours], whole=True).drift
+    ours = record(cache_bytes=3)
+    assert compared(tmp_path, ours).drift == []
+    drift = compared(tmp_path, ours, whole=True).drift
     assert [(d.subject, d.case, d.now) for d in drift] == [("theirs", a, None), ("theirs", b, None)]
     assert str(drift[0]).endswith("cache_bytes 1 -> none (vanished)")
-    assert rows.compare([ours, ABSENT], whole=True).drift == []
+    assert compared(tmp_path, ours, ABSENT, whole=True).drift == []
     assert stored(tmp_path, [ours], whole=True).dropped == 2
-    assert read(tmp_path).compare([ours], whole=True).drift == []
+    assert compared(tmp_path, ours, whole=True).drift == []
 
 
 @pytest.mark.parametrize(
@@ -139,15 +144,15 @@ def test_every_row_of_a_subject_without_any_record_drifts_in_a_whole_run_only(tm
 )
 def test_a_subject_that_is_gone_has_not_vanished_elsewhere(tmp_path, elsewhere):
     stored(tmp_path, [record(subject="theirs", cache_bytes=2)])
-    assert read(tmp_path).compare([record(**elsewhere)], whole=True).drift == []
+    assert compared(tmp_path, record(**elsewhere), whole=True).drift == []
 
 
 def test_a_subject_that_is_gone_vanished_unless_its_package_ran_at_another_version(tmp_path):
     gone = {"torch": "2.13.0", "theirs": "1.0"}
     stored(tmp_path, [record(subject="theirs", cache_bytes=2, versions=gone)])
     sibling = record(subject="sibling", versions=gone | {"theirs": "1.1"})
-    assert len(read(tmp_path).compare([record()], whole=True).drift) == 1
-    assert read(tmp_path).compare([record(), sibling], whole=True).drift == []
+    assert len(compared(tmp_path, record(), whole=True).drift) == 1
+    assert compared(tmp_path, record(), sibling, whole=True).drift == []
 
 
 def test_a_record_that_is_missing_drops_no_row(tmp_path):
@@ -160,8 +165,8 @@ def test_a_record_that_is_missing_drops_no_row(tmp_path):
 def test_a_row_whose_case_vanished_drifts_in_a_whole_run_only(tmp_path):
     a, b = cases("chunk-4", "chunk-5")
     stored(tmp_path, run_of({a: 1, b: 2}))
-    assert read(tmp_path).compare(run_of({a: 1})).drift == []
-    (drift,) = read(tmp_path).compare(run_of({a: 1}), whole=True).drift
+    assert compared(tmp_path, *run_of({a: 1})).drift == []
+    (drift,) = compared(tmp_path, *run_of({a: 1}), whole=True).drift
     assert (drift.case, drift.baseline, drift.now) == (b, 2, None)
 
 
@@ -177,7 +182,7 @@ def test_branches_that_change_neighbouring_rows_merge(tmp_path):
     merged = subprocess.run(merge, capture_output=True, text=True, check=False)
     assert merged.returncode == 0
     (tmp_path / "uniform.csv").write_text(merged.stdout, encoding="utf-8")
-    assert read(tmp_path).compare(run_of({a: 2, b: 2})).drift == []
+    assert compared(tmp_path, *run_of({a: 2, b: 2})).drift == []
 
 
 @pytest.mark.parametrize(
@@ -233,5 +238,5 @@ def test_a_scheme_without_rows_has_no_file(tmp_path):
 
 
 def test_no_folder_is_no_baseline(tmp_path):
-    assert read(tmp_path / "none").compare([record(cache_bytes=1)]).drift == []
+    assert compared(tmp_path / "none", record(cache_bytes=1)).drift == []
     assert Baselines().of(record()) is None

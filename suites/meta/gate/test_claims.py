@@ -4,6 +4,7 @@ import pytest
 from gate_data import record
 
 from harness.gate.baselines import read, write
+from harness.results.record import to_frame
 
 CASES = [f"mistral/chunk-{n}/float32/b1" for n in (4, 5, 6)]
 ABSENT = record(status="not-installed", case="", check="load", device="", versions={})
@@ -17,13 +18,13 @@ def run_of(*statuses, **changes):
 
 def stored(folder, records, whole=True):
     rows = read(folder)
-    done = rows.update(records, whole=whole)
+    done = rows.update(to_frame(records), whole=whole)
     write(rows, folder)
     return done
 
 
 def drift(folder, records, whole=True):
-    return [str(d) for d in read(folder).compare(records, whole=whole).drift]
+    return [str(d) for d in read(folder).compare(to_frame(records), whole=whole).drift]
 
 
 def test_a_pass_that_is_no_longer_claimed_drifts(tmp_path):

@@ -25,7 +25,7 @@ def verdict_of(*records, known=(), baselines=None, run=ENDED, required=(), need_
 
 def baselines_of(*records):
     rows = Baselines()
-    rows.update(records)
+    rows.update(to_frame(records))
     return rows
 
 
@@ -82,7 +82,7 @@ def test_records_of_the_run_are_no_strays(tmp_path):
 def test_a_claim_that_drifts_is_red_and_told_apart():
     before = Baselines()
     assert verdict_of(record(), run=WHOLE).no_claims == ["ours"]
-    before.update([record(), record(case=OTHER)], whole=True)
+    before.update(to_frame([record(), record(case=OTHER)]), whole=True)
     assert verdict_of(record(), baselines=before, run=WHOLE).no_claims == []
     now = [record(), record(case=OTHER, status="not-claimed")]
     verdict = verdict_of(*now, baselines=before, run=WHOLE)
@@ -103,7 +103,7 @@ def test_each_broken_status_is_red(status, reason):
     verdict = verdict_of(record(), record(status=status))
     assert verdict.reasons == [reason]
     assert verdict.exit_status == 1
-    assert [r.status for r in verdict.broken] == [status]
+    assert verdict.broken["status"].tolist() == [status]
 
 
 @pytest.mark.parametrize("now", [9, 11])
@@ -182,7 +182,9 @@ def test_a_session_that_died_leaves_what_was_in_flight(tmp_path):
 def test_the_first_of_each_kind_leads_the_broken():
     fails = [record(item=str(i), status="fail") for i in range(50)]
     verdict = verdict_of(*fails, record(item="x", check="reset", status="error"))
-    assert [r.check for r in verdict.broken[:2]] == ["values", "reset"]
+    assert verdict.broken["check"].tolist()[:2] == ["values", "reset"]
+    assert verdict.broken["item"].tolist() == ["0", "x", *map(str, range(1, 50))]
+    assert verdict.broken.columns.tolist() == to_frame([]).columns.tolist()
 
 
 def test_the_summary_leads_with_the_verdict_and_names_what_broke(tmp_path):

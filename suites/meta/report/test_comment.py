@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from gate_data import CASE, ENTRY, entries, record
+from gate_data import CASE, ENTRY, entries, record, row
 
 from harness.gate.baselines import Baselines, key_of
 from harness.gate.verdict import Verdict, judge
@@ -35,7 +35,8 @@ def test_the_verdict_comes_first_then_what_broke_then_what_changed(tmp_path: Pat
         for i in range(3)
     ]
     fixed = record(item="fixed", subject="theirs", status="fixed", known="B1")
-    stale = entries(tmp_path, ENTRY.replace("mistral/chunk-*", "nowhere/*").replace("B1", "B7"))
+    elsewhere = [row("B7", case="nowhere/chunk-4/float32/b1")]
+    stale = entries(tmp_path, ENTRY.replace("B1", "B7"), rows=elsewhere)
     text = told(
         [now, *failed, fixed],
         *stale,

@@ -7,7 +7,8 @@ from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
-from gate_data import ENTRY, entries, record
+from gate_data import CASE as FILED
+from gate_data import ENTRY, entries, record, row
 
 from harness.cases.models import TINY
 from harness.gate.baselines import Baselines, key_of
@@ -153,9 +154,9 @@ def frame(records):
 @pytest.fixture(scope="module")
 def verdict(records, frame, tmp_path_factory):
     """Red for every reason there is: a drifted row and a stale entry beside the records."""
-    stale = ENTRY.replace("B1", "B7").replace("mistral/chunk-*", "nowhere/*")
     folder = tmp_path_factory.mktemp("known")
-    known = [*entries(folder), *entries(folder, stale)]
+    filed = [row("B1", check="visibility", case=FILED), row("B7", case="nowhere/chunk-4/x/b1")]
+    known = entries(folder, ENTRY + ENTRY.replace("B1", "B7"), rows=filed)
     rows = {"uniform": {key_of(records[0]): {"cache_bytes": 4096}}}
     run = RunInfo(run="r1", whole=True, exit_status=1, outside=["suites/meta/test_x.py::test_y"])
     return judge(frame, Baselines(rows), known, run)

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 
 import pytest
-from gate_data import ENTRY
+from gate_data import ENTRY, row, write_known
 from subject_files import BAD, SUITE
 
 from harness.gate.verdict import read
@@ -115,11 +115,8 @@ def test_a_worker_that_dies_in_mid_case_loses_no_record(project, run, subject, h
     assert verdict(project)[1].reasons == ["2 checks broke"]
 
 
-def test_a_crash_is_no_known_failure(project, run):
-    text = ENTRY.replace("chunk-*", "*")
-    for name in ("killed", "leaves"):
-        (project.path / "suites" / "known_failures" / f"{name}.toml").write_text(text)
-    run("bad.py:Killed", "-n1", select=PREFILL_W)
+from gate_data import ENTRY, row, write_known
+from subject_files import BAD, SUITE
     assert list(statuses(project).values()) == ["error"]
 
 
@@ -145,10 +142,8 @@ def test_a_hang_that_no_signal_ends_costs_its_worker_and_no_record(project, run)
     assert "hung: no answer within 2 s" in hung.message
 
 
-def test_known_fixed_and_not_claimed_are_counted_apart(project, run):
-    text = ENTRY.replace("chunk-*", "prefill-*")
-    (project.path / "suites" / "known_failures" / "narrow.toml").write_text(text)
-    result = run("bad.py:Narrow", "-n0", select="visibility and " + SELECTED)
+from gate_data import ENTRY, row, write_known
+from subject_files import BAD, SUITE
     result.assert_outcomes(failed=1, skipped=0)
     result.stdout.fnmatch_lines(["*1 failed, *3 known in*"])
     assert sorted(statuses(project).values()) == ["fixed", "known", "known", "known"]
@@ -182,11 +177,10 @@ def test_a_bad_target_is_a_usage_error_in_one_line(run):
     result.stderr.fnmatch_lines(["ERROR: --subject: bad.py:Min: no class Min; did you mean Mine*"])
 
 
-def test_a_bad_known_failure_is_a_usage_error_in_one_line(project, run):
-    (project.path / "suites" / "known_failures" / "mine.toml").write_text("[[failure]]\n")
-    result = run("bad.py:Mine")
+from gate_data import ENTRY, row, write_known
+from subject_files import BAD, SUITE
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: known failures: mine.toml, failure 1: id is missing"])
+    result.stderr.fnmatch_lines(["ERROR: known failures: mine.toml, B1: subjects is missing"])
 
 
 def test_a_subject_that_is_not_installed_is_one_item_and_no_pass(project, monkeypatch):

@@ -1,22 +1,26 @@
-"""Records and entries for the tests of the gate."""
+"""Records and known failures for the tests of the gate."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from harness.gate.known import KnownFailure, load_file
+from harness.gate.known import Cause
+from harness.gate.known_files import KEY, VALUES, load
 from harness.results.record import Record
 
 CASE = "mistral/chunk-4/float32/b1"
 
 ENTRY = """
-[[failure]]
-id = "B1"
-cases = ["mistral/chunk-*/float32/b1"]
-checks = ["values", "visibility"]
-reason = "the mask is made before the update"
+[B1]
+subjects = ["ours"]
+what = "queries see too much"
+why = "the mask is made before the update"
 link = "https://example.org/issues/1"
 versions = { torch = "==2.*" }
+severity = "silent"
+checks = ["values", "visibility"]
 """
 
 
@@ -43,8 +47,33 @@ def record(**changes: object) -> Record:
     return Record(**(fields | changes))
 
 
-def entries(folder: Path, text: str = ENTRY, subject: str = "ours") -> list[KnownFailure]:
-    """The known failures of a file with this text."""
-    path = folder / f"{subject}.toml"
-    path.write_text(text, encoding="utf-8")
-    return load_file(path)
+def row(
+    cause: str = "B1",
+    subject: str = "ours",
+    check: str = "values",
+    case: str = CASE,
+    kind: str = "",
+    exception: str = "",
+    first_bad: int | str | None = None,
+) -> str:
+    """A line of a file of cases."""
+    position = "" if first_bad is None else first_bad
+    return f"{cause},{subject},{check},{case},{kind},{exception},{position}"
+
+
+def write_known(
+    folder: Path, text: str = ENTRY, *, rows: Iterable[str] | None = None, package: str = "ours"
+) -> None:
+    """The two files of a package; by default CASE is filed under every cause of the text."""
+    lines = map(row, re.findall(r"^\[(.+)]$", text, re.MULTILINE)) if rows is None else rows
+    (folder / f"{package}.toml").write_text(text, encoding="utf-8")
+    cases = "\n".join([",".join([*KEY, *VALUES]), *lines, ""])
+    (folder / f"{package}.csv").write_text(cases, encoding="utf-8")
+
+
+def entries(
+    folder: Path, text: str = ENTRY, *, rows: Iterable[str] | None = None, package: str = "ours"
+) -> list[Cause]:
+    """The known failures of a folder with these two files."""
+    write_known(folder, text, rows=rows, package=package)
+    return load(folder)

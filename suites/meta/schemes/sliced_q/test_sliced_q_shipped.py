@@ -1,6 +1,6 @@
 """The defects of coremltools' sliced-Q pass, each by the smallest program that shows it.
 
-What the suite's cases can show is in suites/known_failures/coremltools.sliced_q.toml; here is the
+What the suite's cases can show is in suites/known_failures/coremltools.toml; here is the
 whole list, with what needs another look at the program than its answer.  Each is right in ours,
 but for D11, which is the op's.
 """

@@ -1,0 +1,153 @@
+"""Keeping the cases of known failures: what moves by itself, and what only a person may file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from harness.gate import known
+from harness.gate.known import Cause, Place, Symptom
+from harness.results.finding import Status
+from harness.results.record import rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.results.record import Row
+
+_BROKEN = (Status.FAIL.value, Status.ERROR.value)
+
+
+class CannotFile(Exception):
+    """Nothing can be filed as asked; the message is one line."""
+
+
+@dataclass
+class Refiled:
+    """What an update did.
+
+    moved: cases that now fail in another way under the same cause.  dropped: cases that pass or
+    are gone.  frame: the records as the changed files judge them.
+    """
+
+    frame: pd.DataFrame
+    moved: int = 0
+    dropped: int = 0
+
+
+@dataclass
+class Filed:
+    """What was filed under a cause, and the records that never are: crashes, hangs, no memory."""
+
+    added: list[Place] = field(default_factory=list)
+    refused: list[Place] = field(default_factory=list)
+
+
+def update(causes: Sequence[Cause], frame: pd.DataFrame, *, whole: bool = False) -> Refiled:
+    """Let cases that are filed follow the records of a run; nothing new is filed.
+
+    A case that fails in another way keeps its cause; one that passes is dropped.  whole: so is one
+    that was not run, although every case was to run.
+    """
+    out = Refiled(frame.copy())
+    dropped, moved = [], []
+    for index, row in _indexed(frame, (*_BROKEN, Status.FIXED.value)):
+        cause = known.filed_under(row, causes)
+        if cause is None or not cause.applies(row.versions):
+            continue
+        if row.status == Status.FIXED:
+            del cause.cases[Place.of(row)]
+            dropped.append(index)
+        elif _may_be_known(row):
+            cause.cases[Place.of(row)] = Symptom.of(row)
+            moved.append((index, cause.id))
+    gone = known.stale(causes, frame) if whole else []
+    for found in gone:
+        for place in found.places:
+            del found.cause.cases[place]
+    out.moved = len(moved)
+    out.dropped = len(dropped) + sum(len(found.places) for found in gone)
+    out.frame.loc[dropped, ["status", "known"]] = (Status.PASS.value, "")
+    for index, name in moved:
+        out.frame.loc[index, ["status", "known"]] = (Status.KNOWN.value, name)
+    return out
+
+
+def file_under(
+    name: str,
+    causes: Sequence[Cause],
+    frame: pd.DataFrame,
+    *,
+    subjects: Collection[str] = (),
+    checks: Collection[str] = (),
+    cases: Sequence[str] = (),
+) -> Filed:
+    """File the broken records of a run under the cause `name`, which a person has written.
+
+    subjects, checks: of the records to file, all that the cause lists where none are given; cases:
+    globs.  A case that fails in another way than its own cause says is taken out of that one.
+    Raises CannotFile.
+    """
+    cause = _named(name, causes)
+    _listed(cause, "subject", subjects, cause.subjects)
+    _listed(cause, "check", checks, cause.checks)
+    chosen = [
+        row
+        for _, row in _indexed(frame, _BROKEN)
+        if row.subject in (subjects or cause.subjects)
+        and row.check in (checks or cause.checks)
+        and (not cases or any(fnmatchcase(row.case, pattern) for pattern in cases))
+    ]
+    if not chosen:
+        raise CannotFile(f"--cause {name}: no broken record of the last run is to be filed")
+    out = Filed()
+    for row in chosen:
+        if not cause.applies(row.versions):
+            raise CannotFile(
+                f"--cause {name}: is of {_words(cause.versions)}, "
+                f"the records are of {_words(row.versions)}"
+            )
+        place = Place.of(row)
+        if not _may_be_known(row):
+            out.refused.append(place)
+            continue
+        for other in causes:
+            other.cases.pop(place, None)
+        cause.cases[place] = Symptom.of(row)
+        out.added.append(place)
+    return out
+
+
+def _indexed(frame: pd.DataFrame, statuses: Collection[str]) -> Iterator[tuple[int, Row]]:
+    held = frame[frame["status"].isin(list(statuses))]
+    return zip(held.index.tolist(), rows(held), strict=True)
+
+
+def _may_be_known(row: Row) -> bool:
+    """False for what is never known: a crash, a hang, an exhausted machine."""
+    came_back = row.status == Status.FAIL or bool(row.exception)
+    return came_back and not known.exhausted(row)
+
+
+def _named(name: str, causes: Sequence[Cause]) -> Cause:
+    by_id = {cause.id: cause for cause in causes}
+    if name not in by_id:
+        near = difflib.get_close_matches(name, by_id, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"causes: {', '.join(by_id) or 'none'}"
+        raise CannotFile(f"--cause: no cause is named {name!r}; {hint}")
+    return by_id[name]
+
+
+def _listed(cause: Cause, option: str, given: Collection[str], allowed: Sequence[str]) -> None:
+    for value in given:
+        if value not in allowed:
+            raise CannotFile(
+                f"--{option}: {cause.id} does not list {value!r}; allowed: {', '.join(allowed)}"
+            )
+
+
+def _words(versions: dict[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in versions.items())
