@@ -17,10 +17,13 @@ from harness.results.complete import completed
 from harness.results.complete import strays as strays_of
 from harness.results.finding import RED, Status
 from harness.results.folder import Folder, RunInfo
-from harness.results.record import Record, from_frame, to_frame
+from harness.results.groups import leaders_first
+from harness.results.record import rows, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.results.record import Record
 
 _PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was misused"}
 
@@ -29,16 +32,16 @@ _PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was mis
 class Verdict:
     """What the gate says of a run.
 
-    reasons: why it is red, none if it is green.  counts: records by status.  broken: the records
-    that make it red, the first of each subject and check in front.  no_baseline: records whose
-    integers no row fits.  no_claims: subjects whose claims no row counts.  known:
+    reasons: why it is red, none if it is green.  counts: records by status.  broken: the rows
+    of the frame that make it red, the first of each kind of failure in front.  no_baseline:
+    records whose integers no row fits.  no_claims: subjects whose claims no row counts.  known:
     (entry, records that it explains).
     outside: failures of tests that are no conformance checks.
     """
 
     reasons: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    broken: list[Record] = field(default_factory=list)
+    broken: pd.DataFrame = field(default_factory=lambda: to_frame([]))
     drift: list[Drift] = field(default_factory=list)
     stale: list[KnownFailure] = field(default_factory=list)
     known: list[tuple[KnownFailure, int]] = field(default_factory=list)
@@ -78,7 +81,7 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain data."""
         data = asdict(self)
-        data["broken"] = [r.item for r in self.broken]
+        data["broken"] = self.broken["item"].tolist()
         data["known"] = [
             {"subject": e.subject, "id": e.id, "records": n, "reason": e.reason, "link": e.link}
             for e, n in self.known
@@ -103,12 +106,12 @@ def judge(
     required: subjects that must be installed.  need_whole: red for a run of a part.  strays: what
     `strays` found.
     """
-    records = from_frame(frame)
+    records = list(rows(frame))
     comparison = baselines.compare(records, whole=run.whole)
     explained = Counter((r.subject, r.known) for r in records if r.status == Status.KNOWN)
     out = Verdict(
         counts=dict(Counter(r.status for r in records)),
-        broken=_leaders_first([r for r in records if r.status in RED]),
+        broken=leaders_first(frame[frame["status"].isin(list(RED))]),
         drift=comparison.drift,
         stale=known_files.stale(known, records) if run.whole else [],
         known=[(e, n) for e in known if (n := explained[e.subject, e.id])],
@@ -157,18 +160,6 @@ def read(
     return frame, verdict
 
 
-def _leaders_first(broken: list[Record]) -> list[Record]:
-    """One of each subject and check before the rest: a list that is cut names every kind."""
-    seen: set[tuple[str, str, str]] = set()
-    first: list[Record] = []
-    rest: list[Record] = []
-    for record in broken:
-        kind = (record.subject, record.check, record.status)
-        (rest if kind in seen else first).append(record)
-        seen.add(kind)
-    return first + rest
-
-
 def _reasons(verdict: Verdict) -> list[str]:
     claims = sum(drift.integer == CLAIMS for drift in verdict.drift)
     counted = (
@@ -195,7 +186,7 @@ def _run_reasons(verdict: Verdict, run: RunInfo) -> list[str]:
         return [f"pytest {_PYTEST_ENDINGS[run.exit_status]}"]
     if run.exit_status not in {0, 1}:
         return [f"pytest ended with status {run.exit_status}"]
-    if run.exit_status == 1 and not verdict.broken and not verdict.outside:
+    if run.exit_status == 1 and verdict.broken.empty and not verdict.outside:
         return ["pytest failed, and no record says why"]
     return []
 

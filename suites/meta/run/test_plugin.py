@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 from gate_data import ENTRY
 from subject_files import BAD, SUITE, lay_out
@@ -78,6 +79,15 @@ def test_each_check_is_an_item_with_a_record(project):
     assert record.reproduce.startswith("harness check bad.py:Mine --case mistral/")
     assert record.versions["torch"]
     assert not results(project).inflight.exists()
+    resident = results(project).read_run().resident_peak_bytes
+    assert resident is not None
+    assert resident >= psutil.Process().memory_info().rss // 2  # torch is in it
+
+
+def test_the_size_of_a_worker_is_in_the_run_and_in_no_record(project):
+    run(project, "bad.py:Mine", "-n1", select=PREFILL_W)
+    assert results(project).read_run().resident_peak_bytes > 0
+    assert "resident" not in results(project).records.read_text()
 
 
 def test_a_failure_is_told_without_a_traceback_of_the_harness(project):

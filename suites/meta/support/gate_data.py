@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.cases.case import parse
 from harness.gate.known import KnownFailure, load_file
-from harness.results.record import Record
+from harness.results import record as records
+from harness.results.record import Origin, Record
 
 CASE = "mistral/chunk-4/float32/b1"
 
@@ -48,3 +50,9 @@ def entries(folder: Path, text: str = ENTRY, subject: str = "ours") -> list[Know
     path = folder / f"{subject}.toml"
     path.write_text(text, encoding="utf-8")
     return load_file(path)
+
+
+def planned(item: str, subject: str = "ours", check: str = "values", case: str = "") -> Record:
+    """The record of a check that is to run, as a collecting process writes it."""
+    where = Origin(subject, subject)
+    return records.planned(where, "r1", item, check, parse(case) if case else None)
