@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from harness.gate.drift import CLAIMS
 from harness.report import status as looks
 from harness.results.finding import Status
-from harness.results.groups import kinds
+from harness.results.groups import groups
 from harness.results.record import rows
 from harness.results.text import cut, number
 
@@ -72,7 +72,7 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
 
 def _broken(broken: pd.DataFrame) -> Iterator[str]:
     """One line for each kind of failure, with the line that runs its first again."""
-    found = kinds(broken)
+    found = groups(broken)
     if not found:
         return
     yield from ("### What broke", "", "| | subject | check | cases | first bad | says |")
@@ -84,7 +84,7 @@ def _broken(broken: pd.DataFrame) -> Iterator[str]:
     if len(found) > len(shown):
         yield f"\nand {len(found) - len(shown):,} more kinds."
     yield "\nThe first of each again:\n\n```"
-    yield from (_flat(kind.first.reproduce or kind.first.item) for kind in shown)
+    yield from (_flat(group.first.reproduce or group.first.item) for group in shown)
     yield "```"
 
 

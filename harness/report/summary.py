@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.gate.verdict import Verdict
 from harness.report import status as looks
-from harness.results.groups import kinds
+from harness.results.groups import groups
 from harness.results.record import rows
 from harness.results.text import cut, number
 
@@ -65,9 +65,9 @@ def _broken(broken: pd.DataFrame) -> str:
     if len(broken) > _SHOWN:
         lines += ["", f"and {len(broken) - _SHOWN} more."]
     lines += ["", "Reproduce, the first of each kind:", ""]
-    for kind in kinds(broken)[:_SHOWN]:
-        lines.append(f"- {cut(kind.first.message, _CLIPPED)}")
-        lines.append(f"  `{kind.first.reproduce or kind.first.item}`")
+    for group in groups(broken)[:_SHOWN]:
+        lines.append(f"- {cut(group.first.message, _CLIPPED)}")
+        lines.append(f"  `{group.first.reproduce or group.first.item}`")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.report import status as looks
 from harness.results.finding import RED, Status
-from harness.results.groups import kinds, leaders_first
+from harness.results.groups import groups, leaders_first
 from harness.results.record import Record, rows, to_frame
 from harness.results.text import cut, number
 
@@ -39,7 +39,7 @@ def show(console: Console, subject: str, records: Sequence[Record]) -> None:
         console.print(_broken_table(leaders_first(bad).head(_SHOWN)))
         if len(bad) > _SHOWN:
             console.print(f"and {len(bad) - _SHOWN} more; --json FILE holds all")
-    for first, count in kinds(bad)[:_SHOWN]:
+    for first, count in groups(bad)[:_SHOWN]:
         console.print(Text(f"{first.check} {first.case}", style="bold"), soft_wrap=True)
         console.print(Text(f"  {cut(first.message, _CLIPPED)}"), soft_wrap=True)
         console.print(Text(f"  {first.reproduce}", style="cyan"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Kinds of failure: records of one subject and check that broke in the same way."""
+"""Groups of failures: records of one subject and check that broke in the same way."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 
     from harness.results.record import Row
 
-#: Columns that are equal in all records of one kind of failure.
-KIND = ("subject", "check", "kind", "status")
+#: Columns that are equal in all records of a group.
+KEY = ("subject", "check", "kind", "status")
 
 
-class Kind(NamedTuple):
-    """One kind of failure: its first record, and how many records are of it."""
+class Group(NamedTuple):
+    """Failures of one kind: the first record, and how many there are."""
 
     first: Row
     size: int
 
 
-def kinds(broken: pd.DataFrame) -> list[Kind]:
-    """The kinds of failure among broken records, in the order in which they first appear."""
-    firsts = broken.drop_duplicates(list(KIND))
-    sizes = broken.groupby(list(KIND), sort=False).size()
-    return [Kind(*pair) for pair in zip(rows(firsts), sizes.tolist(), strict=True)]
+def groups(broken: pd.DataFrame) -> list[Group]:
+    """Broken records by subject, check, kind and status, in the order in which each appears."""
+    firsts = broken.drop_duplicates(list(KEY))
+    sizes = broken.groupby(list(KEY), sort=False).size()
+    return [Group(*pair) for pair in zip(rows(firsts), sizes.tolist(), strict=True)]
 
 
 def leaders_first(broken: pd.DataFrame) -> pd.DataFrame:
-    """The first record of each kind, then the rest: a list that is cut names every kind."""
+    """The first record of each group, then the rest: a list that is cut names every group."""
     return (
-        broken.assign(_again=broken.duplicated(list(KIND)))
+        broken.assign(_again=broken.duplicated(list(KEY)))
         .sort_values("_again", kind="stable")
         .drop(columns="_again")
     )

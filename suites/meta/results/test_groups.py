@@ -1,8 +1,8 @@
-"""Kinds of failure: by subject, check, kind and status, in the order in which they appear."""
+"""Groups of failures: by subject, check, kind and status, in the order in which they appear."""
 
 from gate_data import record
 
-from harness.results.groups import KIND, kinds, leaders_first
+from harness.results.groups import KEY, groups, leaders_first
 from harness.results.record import rows, to_frame
 
 
@@ -12,32 +12,32 @@ def broken(*changes):
     return to_frame(record(**fields) for fields in made)
 
 
-def test_each_column_of_a_kind_sets_failures_apart():
+def test_each_column_of_the_key_sets_failures_apart():
     others = {"subject": "theirs", "check": "reset", "kind": "lost", "status": "error"}
-    assert set(others) == set(KIND)
+    assert set(others) == set(KEY)
     for name, value in others.items():
-        found = kinds(broken({}, {name: value}, {}))
-        assert [(k.first.item, k.size) for k in found] == [("0", 2), ("1", 1)]
+        found = groups(broken({}, {name: value}, {}))
+        assert [(g.first.item, g.size) for g in found] == [("0", 2), ("1", 1)]
 
 
-def test_what_differs_otherwise_is_one_kind():
-    found = kinds(broken({"message": "a"}, {"message": "b", "case": "other", "first_bad": 3}))
-    assert [k.size for k in found] == [2]
+def test_what_differs_otherwise_is_one_group():
+    found = groups(broken({"message": "a"}, {"message": "b", "case": "other", "first_bad": 3}))
+    assert [g.size for g in found] == [2]
 
 
-def test_kinds_are_in_the_order_in_which_they_appear():
+def test_groups_are_in_the_order_in_which_they_appear():
     frame = broken({"check": "z"}, {"check": "a"}, {"check": "z"}, {"check": "m"})
-    assert [k.first.check for k in kinds(frame)] == ["z", "a", "m"]
+    assert [g.first.check for g in groups(frame)] == ["z", "a", "m"]
 
 
-def test_the_first_of_each_kind_leads_and_the_rest_keep_their_order():
+def test_the_first_of_each_group_leads_and_the_rest_keep_their_order():
     frame = broken({}, {}, {"check": "reset"}, {}, {"check": "reset"}, {"kind": "lost"})
     led = leaders_first(frame)
     assert [row.item for row in rows(led)] == ["0", "2", "5", "1", "3", "4"]
     assert list(led.columns) == list(frame.columns)
 
 
-def test_of_nothing_there_is_no_kind():
+def test_of_nothing_there_is_no_group():
     empty = to_frame([])
-    assert kinds(empty) == []
+    assert groups(empty) == []
     assert leaders_first(empty).empty
