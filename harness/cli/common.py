@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.results.folder import LATEST
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 #: Exit statuses: a check is broken; the command cannot be run as asked.
 BROKEN, MISUSE = 1, 2
 
-RESULTS = Path("reports/latest")
+RESULTS = LATEST
 BASELINES = Path("reports/baselines")
 KNOWN = Path("suites/known_failures")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import BROKEN, Misuse
+from harness.cli.common import BROKEN, RESULTS, Misuse
 
 if TYPE_CHECKING:
     from harness.fuzz.campaign import Done, Task
@@ -30,9 +30,8 @@ def fuzz(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     ray: Annotated[str, typer.Option(help='Address of a Ray cluster, or "local".')] = "",
-    finds: Annotated[Path, typer.Option(help="File that finds are added to.")] = Path(
-        "reports/latest/finds.jsonl"
-    ),
+    finds: Annotated[Path, typer.Option(help="File that finds are added to.")] = RESULTS
+    / "finds.jsonl",
 ) -> None:
     """Search random histories (feed, reset, rewind, copy) for one that breaks the law.
 

@@ -104,12 +104,19 @@ def report(
     out: Results = RESULTS,
     baselines: Baselines = BASELINES,
     known: Known = KNOWN,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the matrix as an SVG in this file instead.")
+    ] = None,
 ) -> None:
     """Draw the HTML report of the last run."""
     from harness.gate import verdict as verdicts
 
     require_folders(baselines, known)
-    _report(*verdicts.read(out, baselines, known), out)
+    frame, verdict = verdicts.read(out, baselines, known)
+    if picture is None:
+        _report(frame, verdict, out)
+    else:
+        _picture(frame, picture)
 
 
 def _gate(
@@ -157,8 +164,20 @@ def _lower_programs() -> None:
 
 def _report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
     from harness.report.html import build
+    from harness.results.folder import Folder
 
-    typer.echo(f"  {build(frame, verdict, out / 'index.html', _past(frame))}")
+    run = Folder(out).read_run()
+    typer.echo(f"  {build(frame, verdict, out / 'index.html', _past(frame), run)}")
+
+
+def _picture(frame: pd.DataFrame, path: Path) -> None:
+    """The picture that the README shows.  Raises Misuse where there is nothing to draw."""
+    from harness.report import picture
+
+    try:
+        typer.echo(f"  {picture.write(frame, path)}")
+    except ValueError as empty:
+        raise Misuse(f"--picture: {empty}") from empty
 
 
 def _past(frame: pd.DataFrame) -> Past | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.common import BASELINES, KNOWN, RESULTS, Baselines, Known, Results, console
+from harness.results.folder import HISTORY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Runs that are kept: what changed, and since when.", no_args_is_help=False)
 
 Store = Annotated[str, typer.Option(help="Folder or fsspec URL of the kept runs.")]
-_STORE = "reports/history"
 _SHOWN = 30
 
 
 @app.callback(invoke_without_command=True)
 def show(
     context: typer.Context,
-    store: Store = _STORE,
+    store: Store = HISTORY,
     last: Annotated[int, typer.Option(min=1, help="Runs to list.")] = 14,
 ) -> None:
     """List the last runs, what changed with the last one, and where times took a step."""
@@ -49,7 +49,7 @@ def show(
 
 @app.command()
 def add(
-    store: Store = _STORE,
+    store: Store = HISTORY,
     out: Results = RESULTS,
     baselines: Baselines = BASELINES,
     known: Known = KNOWN,

@@ -17,10 +17,12 @@ from harness.results.complete import completed
 from harness.results.complete import strays as strays_of
 from harness.results.finding import RED, Status
 from harness.results.folder import Folder, RunInfo
+from harness.results.groups import leaders_first
 from harness.results.record import rows, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 _PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was misused"}
 
@@ -108,7 +110,7 @@ def judge(
         counts={
             str(status): int(n) for status, n in frame["status"].value_counts(sort=False).items()
         },
-        broken=_leaders_first(frame[frame["status"].isin([status.value for status in RED])]),
+        broken=leaders_first(frame[frame["status"].isin([status.value for status in RED])]),
         drift=comparison.drift,
         stale=known_failures.stale(known, frame) if run.whole else [],
         known=[(cause, int(explained[cause.id])) for cause in known if cause.id in explained],
@@ -166,12 +168,6 @@ def _cause_json(cause: Cause, records: int) -> dict[str, Any]:
         "reason": cause.reason,
         "link": cause.link,
     }
-
-
-def _leaders_first(broken: pd.DataFrame) -> pd.DataFrame:
-    """One of each subject and check before the rest: a list that is cut names every kind."""
-    follows = broken.duplicated(["subject", "check", "status"])
-    return broken.loc[follows.sort_values(kind="stable").index]
 
 
 def _reasons(verdict: Verdict) -> list[str]:

@@ -1,4 +1,4 @@
-"""Indicative figures of a call: resident memory and memray.  Reported, **never gated**.
+"""Indicative figures: resident memory of a call or a process, and memray.  **Never gated**.
 
 They see what the exact probe cannot (MKL's and oneDNN's own buffers, numpy), but no two runs agree:
 resident memory moves by pages that the C library keeps or gives back, memray's by Python objects.
@@ -37,6 +37,15 @@ def secondary(fn: Callable[[], object]) -> Secondary:
     return Secondary(_resident(fn), _memray(fn))
 
 
+def peak_resident_bytes() -> int:
+    """The largest resident size that this process has had, in bytes.
+
+    Where the system keeps no high-water mark (outside Linux and Windows): the size now.
+    """
+    now = psutil.Process().memory_info()
+    return max(int(now.rss), _high_water() or 0, int(getattr(now, "peak_wset", 0)))
+
+
 def _resident(fn: Callable[[], object]) -> int | None:
     before = psutil.Process().memory_info().rss
     try:
@@ -44,11 +53,18 @@ def _resident(fn: Callable[[], object]) -> int | None:
     except OSError:  # not Linux, or not allowed in this container
         return None
     fn()
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            high = int(line.split()[1]) * 1024
-            return max(0, high - before)
-    return None
+    high = _high_water()
+    return None if high is None else max(0, high - before)
+
+
+def _high_water() -> int | None:
+    """The kernel's high-water mark of this process's resident size; None where it keeps none."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    marks = (line for line in lines if line.startswith("VmHWM:"))
+    return next((int(line.split()[1]) * 1024 for line in marks), None)
 
 
 def _memray(fn: Callable[[], object]) -> int | None:

@@ -7,18 +7,22 @@ the workflow knows.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from harness.gate.drift import CLAIMS
+from harness.report import status as looks
 from harness.results.finding import Status
-from harness.results.record import from_frame
+from harness.results.groups import groups
+from harness.results.record import rows
+from harness.results.text import cut, number
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.gate.drift import Drift
     from harness.gate.verdict import Verdict
-    from harness.results.record import Record
+    from harness.results.record import Row
 
 FILE = "comment.md"
 MARK = "<!-- attention-harness: conformance -->"
@@ -35,7 +39,7 @@ def to_comment(verdict: Verdict) -> str:
     parts = [
         f"{MARK}\n## Attention conformance: {verdict.colour}",
         "\n".join(_verdict(verdict)),
-        "\n".join(_broken(from_frame(verdict.broken))),
+        "\n".join(_broken(verdict.broken)),
         "\n".join(_changed(verdict)),
         f"[The whole report]({LINK}) is an artifact of this run: `index.html` opens offline.",
     ]
@@ -58,8 +62,7 @@ def _fit(parts: list[str]) -> str:
 
 
 def _verdict(verdict: Verdict) -> Iterator[str]:
-    order = [str(s) for s in Status]
-    counts = sorted(verdict.counts.items(), key=lambda item: order.index(item[0]))
+    counts = looks.ordered(verdict.counts)
     yield f"**{'; '.join(verdict.reasons) or 'every check that ran holds, or is a known failure'}**"
     yield ""
     yield ", ".join(f"{n:,} {status.replace('-', ' ')}" for status, n in counts) + "."
@@ -67,24 +70,21 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
         yield "The run was not whole: this says nothing of what it left out."
 
 
-def _broken(broken: Sequence[Record]) -> Iterator[str]:
-    """One line for each subject, check and status, with the line that runs its first again."""
-    kinds = Counter((r.subject, r.check, r.status) for r in broken)
-    first = {(r.subject, r.check, r.status): r for r in reversed(broken)}
-    if not kinds:
+def _broken(broken: pd.DataFrame) -> Iterator[str]:
+    """One line for each kind of failure, with the line that runs its first again."""
+    found = groups(broken)
+    if not found:
         return
     yield from ("### What broke", "", "| | subject | check | cases | first bad | says |")
     yield "|---|---|---|---:|---:|---|"
-    shown = list(kinds)[:_KINDS]
-    for kind in shown:
-        r = first[kind]
-        bad = "" if r.first_bad is None else str(r.first_bad)
-        says = _code(r.message) if r.message else ""
-        yield f"| {r.status} | {_code(r.subject)} | {r.check} | {kinds[kind]:,} | {bad} | {says} |"
-    if len(kinds) > len(shown):
-        yield f"\nand {len(kinds) - len(shown):,} more kinds."
+    shown = found[:_KINDS]
+    for r, count in shown:
+        bad, says = number(r.first_bad), _code(r.message) if r.message else ""
+        yield f"| {r.status} | {_code(r.subject)} | {r.check} | {count:,} | {bad} | {says} |"
+    if len(found) > len(shown):
+        yield f"\nand {len(found) - len(shown):,} more kinds."
     yield "\nThe first of each again:\n\n```"
-    yield from (_flat(first[kind].reproduce or first[kind].item) for kind in shown)
+    yield from (_flat(group.first.reproduce or group.first.item) for group in shown)
     yield "```"
 
 
@@ -94,7 +94,7 @@ def _changed(verdict: Verdict) -> Iterator[str]:
         *_listed(map(_drifted, verdict.drift)),
         *_listed(
             f"{_code(r.subject)} {r.check}: known failure {_code(r.known)} passes"
-            for r in _fixed(from_frame(verdict.broken))
+            for r in _fixed(verdict.broken)
         ),
         *_listed(
             f"{_code(e.subject)} {_code(e.id)} matches nothing any more" for e in verdict.stale
@@ -120,10 +120,10 @@ def _drifted(drift: Drift) -> str:
     return f"{_code(drift.subject)} {drift.check} {what}: {was} → {now}{by}"
 
 
-def _fixed(broken: Iterable[Record]) -> list[Record]:
+def _fixed(broken: pd.DataFrame) -> Iterator[Row]:
     """One record of each known failure that passed."""
-    found = {(r.subject, r.known): r for r in broken if r.status == Status.FIXED}
-    return list(found.values())
+    fixed = broken[broken["status"] == Status.FIXED.value]
+    return rows(fixed.drop_duplicates(["subject", "known"]))
 
 
 def _listed(texts: Iterable[str]) -> Iterator[str]:
@@ -140,5 +140,4 @@ def _code(text: str) -> str:
 
 def _flat(text: str) -> str:
     """On one line, cut where it would swamp the comment."""
-    flat = " ".join(text.split()).replace("```", "'''")
-    return flat if len(flat) <= _CLIPPED else f"{flat[: _CLIPPED - 1]}…"
+    return cut(text.replace("```", "'''"), _CLIPPED)

@@ -15,7 +15,7 @@ from harness.estimate import model_id, table
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles import PROFILES, Dense, Heuristic, Ideal, OwnRing, OwnStatic, Request
 from harness.estimate.profiles.base import slot_bytes
-from harness.report.text import number
+from harness.results.text import mebibytes
 
 WIDTH, HEIGHT = 640, 270
 LEFT, RIGHT, TOP, BOTTOM = 72, 8, 8, 38  # px around the plotted area
@@ -49,7 +49,7 @@ class Line:
     @property
     def shown(self) -> str:
         """The bytes in MiB."""
-        return f"{number(round(self.nbytes / _MIB, 1))} MiB"
+        return mebibytes(self.nbytes)
 
 
 @dataclass(frozen=True)

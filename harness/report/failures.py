@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from harness.cases.models import tiny
 from harness.report import errorplot, visible
-from harness.results.finding import RED
-from harness.results.record import from_frame
+from harness.results.finding import Status
+from harness.results.record import rows
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.gate.known import Cause
     from harness.gate.verdict import Verdict
-    from harness.results.record import Record
+    from harness.results.record import Row
 
 _NUMBERS = re.compile(r"\[[^]]*]|[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
 _LAYER = re.compile(r"Layer\([^)]*\)")
@@ -26,7 +28,7 @@ _LAYER = re.compile(r"Layer\([^)]*\)")
 class Example:
     """One record with its drawings; `seen_at` is the anchor of an equal drawing further up."""
 
-    record: Record
+    record: Row
     drawing: visible.Drawing | None = None
     plot: errorplot.Plot | None = None
     window: int | None = None
@@ -38,11 +40,11 @@ class Group:
     """Records of one subject that broke in the same way; the first is the example."""
 
     anchor: str
-    records: list[Record] = field(default_factory=list)
+    records: list[Row] = field(default_factory=list)
     example: Example | None = None
 
     @property
-    def first(self) -> Record:
+    def first(self) -> Row:
         """The record that stands for all."""
         return self.records[0]
 
@@ -59,7 +61,7 @@ class Known:
     anchor: str
     id: str
     entry: Cause | None
-    records: list[Record] = field(default_factory=list)
+    records: list[Row] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
 
     @property
@@ -74,7 +76,7 @@ class Drawings:
     def __init__(self) -> None:
         self._places: dict[Hashable, str] = {}
 
-    def example(self, record: Record, anchor: str) -> Example:
+    def example(self, record: Row, anchor: str) -> Example:
         """The record with what there is to draw."""
         window = _window(record.model)
         out = Example(record, window=window)
@@ -92,7 +94,7 @@ class Drawings:
         return out
 
 
-def groups(records: Iterable[Record]) -> list[Group]:
+def groups(records: Iterable[Row]) -> list[Group]:
     """Broken records by subject, check, status and kind of message, in the order given.
 
     Only a failed check says something about its check: what raised or never came back is one
@@ -114,19 +116,18 @@ def signature(message: str) -> str:
 
 def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:
     """Groups of what turns the gate red.  The first `limit` have their example drawn."""
-    out = groups(record for record in from_frame(verdict.broken) if record.status in RED)
+    out = groups(rows(verdict.broken))
     for group in out[:limit]:
         group.example = drawings.example(group.first, group.anchor)
     return out
 
 
-def known(records: Iterable[Record], verdict: Verdict, drawings: Drawings) -> list[Known]:
+def known(frame: pd.DataFrame, verdict: Verdict, drawings: Drawings) -> list[Known]:
     """Known failures in the verdict's order, with up to two examples: a set and an error."""
     entries = {entry.id: entry for entry, _ in verdict.known}
-    found: dict[str, list[Record]] = {name: [] for name in entries}
-    for record in records:
-        if record.status == "known":
-            found.setdefault(record.known, []).append(record)
+    found: dict[str, list[Row]] = {name: [] for name in entries}
+    for row in rows(frame[frame["status"] == Status.KNOWN.value]):
+        found.setdefault(row.known, []).append(row)
     out = []
     for i, (name, held) in enumerate(found.items()):
         entry = Known(f"k{i}", name, entries.get(name), held)
@@ -135,9 +136,9 @@ def known(records: Iterable[Record], verdict: Verdict, drawings: Drawings) -> li
     return out
 
 
-def _two(records: Sequence[Record]) -> list[Record]:
+def _two(records: Sequence[Row]) -> list[Row]:
     """The first record with a visible set and the first with errors; else the first."""
-    kinds: tuple[Callable[[Record], object], ...] = (lambda r: r.rows, lambda r: r.errors)
+    kinds: tuple[Callable[[Row], object], ...] = (lambda r: r.rows, lambda r: r.errors)
     chosen = [next((r for r in records if has(r)), None) for has in kinds]
     distinct = {id(r): r for r in chosen if r is not None}
     return list(distinct.values()) or list(records[:1])

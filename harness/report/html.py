@@ -25,35 +25,37 @@ from harness.report import (
     visible,
 )
 from harness.report import status as looks
-from harness.report import text as numbers
+from harness.results import text
 from harness.results.finding import INTEGERS, RED
-from harness.results.record import from_frame, write_atomically
+from harness.results.record import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.gate.verdict import Verdict
     from harness.report.past import Past
-    from harness.results.record import Record
-
-DEFAULT = Path("reports/latest")
+    from harness.results.folder import RunInfo
 
 _DRAWN = 20  # groups of failures that are drawn; the cases of the rest are listed
 _LISTED = 8  # lines under the verdict
 
 
 def build(
-    frame: pd.DataFrame, verdict: Verdict, out: Path = DEFAULT, past: Past | None = None
+    frame: pd.DataFrame,
+    verdict: Verdict,
+    out: Path,
+    past: Past | None = None,
+    run: RunInfo | None = None,
 ) -> Path:
     """Write the report of a completed frame and its verdict; return the file that it is in.
 
     out: a folder, where it becomes ``index.html``, or the name of an .html file.  past: what a
-    history says of this run.  The kill table is shown where one lies beside the page.  Raises
+    history says of this run.  run: the run itself, for what only it knows of the machine.  The kill
+    table is shown where one lies beside the page.  Raises
     ValueError if the verdict's counts are not those of the frame: a page that mixes two runs
     would be believed.
     """
-    records = from_frame(frame)
-    counts = Counter(record.status for record in records)
+    counts = Counter(map(str, frame["status"]))
     if +Counter(verdict.counts) != counts:
         raise ValueError(
             f"verdict and frame are of different runs: the verdict counts {dict(verdict.counts)}, "
@@ -63,21 +65,23 @@ def build(
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = {"past": past, "kills": kills.read(path.parent)}
     template = _environment().get_template("template.html.j2")
-    write_atomically(path, template.render(_page(records, counts, verdict) | beside))
+    write_atomically(path, template.render(_page(frame, counts, verdict, run) | beside))
     return path
 
 
-def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> dict[str, Any]:
+def _page(
+    frame: pd.DataFrame, counts: Counter[str], verdict: Verdict, run: RunInfo | None
+) -> dict[str, Any]:
     """Everything that the template shows."""
     drawings = failures.Drawings()
     groups = failures.broken(verdict, drawings, _DRAWN)
-    known = failures.known(records, verdict, drawings)
-    grid = matrix.tables(records)
+    known = failures.known(frame, verdict, drawings)
+    grid = matrix.tables(frame)
     _link(grid, groups, known)
     return {
         "verdict": verdict,
         "arithmetic": tables.arithmetic(counts),
-        "breadth": tables.breadth(records),
+        "breadth": tables.breadth(frame),
         "groups": groups,
         "drawn": any(g.example and g.example.drawing for g in groups),
         "listed": _LISTED,
@@ -85,15 +89,15 @@ def _page(records: Sequence[Record], counts: Counter[str], verdict: Verdict) -> 
         "drifts": tables.drifts(verdict.drift),
         "known": known,
         "matrix": grid,
-        "unloaded": matrix.unloaded(records),
-        "margins": tables.margins(records),
+        "unloaded": matrix.unloaded(frame),
+        "margins": tables.margins(frame),
         "separation": SEPARATION,
         "kv": kv.sections(),
         "charts": contexts.charts(),
         "headlines": headlines.headlines(),
-        "slowest": tables.slowest(records),
-        "seconds": sum(r.seconds or 0 for r in records),
-        "environment": tables.environment(records),
+        "slowest": tables.slowest(frame),
+        "seconds": float(frame["seconds"].sum()),
+        "environment": tables.environment(frame, run),
         "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -120,13 +124,13 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     env.filters |= {
-        "number": numbers.number,
+        "number": text.number,
         "px": "{:g}".format,
-        "duration": numbers.duration,
-        "plural": numbers.plural,
+        "duration": text.duration,
+        "plural": text.plural,
         "breakable": _breakable,
         "words": _words,
-        "clip": _clip,
+        "clip": text.cut,
         "ordered": looks.ordered,
     }
     env.globals |= {
@@ -159,9 +163,3 @@ def _words(command: str) -> Markup:
     words = command.split(" ")
     kept = (Markup("<span>{}</span>").format(w) if w.startswith("--") else escape(w) for w in words)
     return Markup(" ").join(kept)
-
-
-def _clip(text: str, length: int) -> str:
-    """Text on one line, cut where it would swamp the page."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= length else f"{flat[: length - 1]}…"

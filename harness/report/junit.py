@@ -10,10 +10,12 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.gate.verdict import Verdict
 from harness.results.finding import Status
-from harness.results.record import Record, from_frame
+from harness.results.record import rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.results.record import Row
 
 _BROKEN = {Status.FAIL: Failure, Status.FIXED: Failure, Status.ERROR: Error, Status.MISSING: Error}
 _SKIPPED = {Status.KNOWN, Status.NOT_CLAIMED, Status.NOT_INSTALLED}
@@ -25,10 +27,9 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def write(frame: pd.DataFrame, verdict: Verdict, path: Path) -> None:
     """One suite a subject, one test a record; and a suite "gate" for what no record holds."""
     xml = JUnitXml("attention-harness")
-    records = from_frame(frame)
-    for subject in sorted({r.subject for r in records}):
-        suite = TestSuite(subject)
-        suite.add_testcases([_case(r) for r in records if r.subject == subject])
+    for subject, held in frame.groupby("subject"):
+        suite = TestSuite(str(subject))
+        suite.add_testcases([_case(row) for row in rows(held)])
         xml.add_testsuite(suite)
     gate = TestSuite("gate")
     gate.add_testcases(_gate_cases(verdict))
@@ -36,7 +37,7 @@ def write(frame: pd.DataFrame, verdict: Verdict, path: Path) -> None:
     xml.write(str(path), pretty=True)
 
 
-def _case(record: Record) -> TestCase:
+def _case(record: Row) -> TestCase:
     case = TestCase(f"{record.check} {record.case}".strip(), record.subject, record.seconds)
     status, text = Status(record.status), _clean(record.message)
     if status in _BROKEN:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from harness.report import status as looks
 from harness.results.finding import NAMES
+from harness.results.record import rows
 
 if TYPE_CHECKING:
-    from harness.results.record import Record
+    import pandas as pd
+
+    from harness.results.record import Row
 
 #: Schemes in the order of the report, with what sets each apart.
 SCHEMES = {
@@ -28,7 +31,7 @@ class Cell:
     """One subject under one check.  anchor: id of its case table; target: where it links to."""
 
     anchor: str
-    records: list[Record] = field(default_factory=list)
+    records: list[Row] = field(default_factory=list)
     target: str = ""
 
     @property
@@ -82,19 +85,19 @@ class Table:
         return SCHEMES.get(self.scheme, "")
 
 
-def tables(records: Iterable[Record]) -> list[Table]:
+def tables(frame: pd.DataFrame) -> list[Table]:
     """A table per scheme.  Records without a case (a subject that did not load) are left out."""
-    held = [record for record in records if record.case]
+    held = frame[frame["case"] != ""]
     # The same columns in every table: the eye compares down the page.
-    checks = _in_order((r.check for r in held), NAMES)
+    checks = _in_order(held["check"].unique(), NAMES)
     return [
-        _table(Table(scheme, f"t{t}", checks), [r for r in held if r.scheme == scheme])
-        for t, scheme in enumerate(_in_order((r.scheme for r in held), list(SCHEMES)))
+        _table(Table(scheme, f"t{t}", checks), held[held["scheme"] == scheme])
+        for t, scheme in enumerate(_in_order(held["scheme"].unique(), list(SCHEMES)))
     ]
 
 
-def _table(table: Table, records: Sequence[Record]) -> Table:
-    for record in sorted(records, key=lambda r: r.subject):
+def _table(table: Table, frame: pd.DataFrame) -> Table:
+    for record in rows(frame.sort_values("subject", kind="stable")):
         line = table.lines.setdefault(
             record.subject,
             Line(record.subject, record.subject_version, f"{table.anchor}s{len(table.lines)}"),
@@ -111,6 +114,6 @@ def _in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
     return [n for n in order if n in found] + [n for n in found if n not in order]
 
 
-def unloaded(records: Iterable[Record]) -> list[Record]:
+def unloaded(frame: pd.DataFrame) -> list[Row]:
     """One record of each subject that never got to a case: not installed, or not to be loaded."""
-    return [record for record in records if not record.case]
+    return list(rows(frame[frame["case"] == ""]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.results.history import History, Slower
-    from harness.results.record import Record
+    from harness.results.record import Row
 
 _SHOWN = 200
 
@@ -36,7 +36,7 @@ class Past:
     since: dict[tuple[str, str, str], str]
     slower: tuple[Slower, ...]
 
-    def of(self, record: Record) -> str:
+    def of(self, record: Row) -> str:
         """The run since which a record is broken, "" where nothing is known of it."""
         return self.since.get((record.subject, record.check, record.case), "")
 

@@ -15,14 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.report import matrix
 from harness.report import status as looks
-from harness.results.record import from_frame, write_atomically
+from harness.results.finding import NOT_RUN
+from harness.results.record import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
-
-    from harness.results.record import Record
 
 _MARGIN = 20  # px round everything
 _COLUMN, _ROW, _HEAD = 106, 30, 62  # px; the head holds the title and the names of the checks
@@ -40,11 +37,10 @@ class _Tile:
 
 def render(frame: pd.DataFrame) -> str:
     """The SVG of a completed frame.  Raises ValueError for a frame without records."""
-    records = from_frame(frame)
-    if not records:
+    if frame.empty:
         raise ValueError("the frame holds no records: there is nothing to draw")
-    cells, subjects, checks = _cells(records)
-    absent = {r.subject: r.status for r in matrix.unloaded(records)}
+    cells, subjects, checks = _cells(frame)
+    absent = {r.subject: r.status for r in matrix.unloaded(frame)}
     left = _MARGIN + round(_CHARACTER * max(len(s) for s in (*subjects, *absent))) + 14
     rows = {s: _HEAD + _ROW * i for i, s in enumerate(sorted({*subjects, *absent}))}
     columns = {c: left + _COLUMN * i for i, c in enumerate(checks)}
@@ -65,7 +61,7 @@ def render(frame: pd.DataFrame) -> str:
         height=_HEAD + _ROW * len(rows) + 52,
         margin=_MARGIN,
         tile=(_COLUMN - 4, _ROW - 4),
-        title=f"{len(rows)} subjects, {len(records):,} records",
+        title=f"{len(rows)} subjects, {len(frame):,} records",
         columns=columns,
         rows=rows,
         tiles=tiles,
@@ -74,19 +70,22 @@ def render(frame: pd.DataFrame) -> str:
     )
 
 
-def write(frame: pd.DataFrame, out: Path = Path("docs/matrix.svg")) -> Path:
-    """Write the SVG of a frame to the file `out`, and return it."""
+def write(frame: pd.DataFrame, out: Path) -> Path:
+    """Write the SVG of a frame to the file `out`, and return it.
+
+    Raises ValueError for a frame without records, OSError where the file cannot be written.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, render(frame))
     return out
 
 
 def _cells(
-    records: Sequence[Record],
+    frame: pd.DataFrame,
 ) -> tuple[dict[tuple[str, str], Counter[str]], list[str], list[str]]:
     """Counts by (subject, check) over all schemes, with the subjects and the checks in order."""
     cells: dict[tuple[str, str], Counter[str]] = {}
-    tables = matrix.tables(records)
+    tables = matrix.tables(frame)
     for table in tables:
         for line in table.lines.values():
             for check, cell in line.cells.items():
@@ -97,7 +96,7 @@ def _cells(
 def _text(counts: Counter[str]) -> str:
     """What stands in a tile: the count of the status that leads, of how many ran."""
     status = looks.lead(counts)
-    ran = sum(n for s, n in counts.items() if s not in ("not-claimed", "not-installed"))
+    ran = sum(n for s, n in counts.items() if s not in NOT_RUN)
     if not ran:
         return looks.look(status).word
     return f"{counts[status]:,}" if counts[status] == ran else f"{counts[status]:,} of {ran:,}"

@@ -8,64 +8,73 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.results.finding import RED, Status
+from harness.results.finding import RED, SHOWN_FIRST, Status
 
 
 @dataclass(frozen=True)
 class Look:
-    """word: as people read it.  path: its shape, drawn with a stroke in a box of 16 x 16."""
+    """word: as people read it.  verb: what `harness check` says that a check does.
+
+    path: its shape, drawn with a stroke in a box of 16 x 16.
+    """
 
     word: str
+    verb: str
     path: str
     meaning: str
     red: bool = False
 
+    @property
+    def colour(self) -> str:
+        """In a terminal."""
+        return "red" if self.red else "green" if self.verb == "holds" else "yellow"
 
-_CROSS = "M4 4l8 8M12 4l-8 8"
 
-#: Every status, the gravest first: the order of counts, of chips and of what leads a cell.
+#: By status: word, verb, shape and meaning.
+_DRAWN: dict[Status, tuple[str, str, str, str]] = {
+    Status.MISSING: (
+        "missing",
+        "not run",
+        "M5.4 5.8a2.6 2.6 0 1 1 3.9 2.3c-.9.5-1.3 1-1.3 2M8 12.9v.2",
+        "collected, but no record came back",
+    ),
+    Status.ERROR: (
+        "error",
+        "broke",
+        "M8 2.6l5.8 10.6H2.2zM8 6.6v3M8 11.4v.2",
+        "the subject or the harness raised, hung or died",
+    ),
+    Status.FAIL: ("fail", "fails", "M4 4l8 8M12 4l-8 8", "the check ran and does not hold"),
+    Status.FIXED: (
+        "fixed",
+        "holds now",
+        "M8 13V4M4.2 7.4L8 3.6l3.8 3.8",
+        "a known failure that passed: its entry must go",
+    ),
+    Status.KNOWN: (
+        "known",
+        "known",
+        "M8 2.4L13.6 8 8 13.6 2.4 8z",
+        "a failure that an entry of known failures describes",
+    ),
+    Status.PASS: ("pass", "holds", "M3 8.6l3.3 3.3L13 4.8", "the check holds"),
+    Status.NOT_INSTALLED: (
+        "not installed",
+        "not installed",
+        "M8 3a5 5 0 1 0 .01 0zM4.6 11.4l6.8-6.8",
+        "the package of the subject is absent: nothing ran",
+    ),
+    Status.NOT_CLAIMED: (
+        "not claimed",
+        "not claimed",
+        "M4 8h8",
+        "the subject does not claim the case: nothing to hold it to",
+    ),
+}
+
+#: Every status, in the order of counts, of chips and of what leads a cell.
 LOOKS: dict[str, Look] = {
-    status.value: Look(word, path, meaning, status in RED)
-    for status, word, path, meaning in (
-        (
-            Status.MISSING,
-            "missing",
-            "M5.4 5.8a2.6 2.6 0 1 1 3.9 2.3c-.9.5-1.3 1-1.3 2M8 12.9v.2",
-            "collected, but no record came back",
-        ),
-        (
-            Status.ERROR,
-            "error",
-            "M8 2.6l5.8 10.6H2.2zM8 6.6v3M8 11.4v.2",
-            "the subject or the harness raised, hung or died",
-        ),
-        (Status.FAIL, "fail", _CROSS, "the check ran and does not hold"),
-        (
-            Status.FIXED,
-            "fixed",
-            "M8 13V4M4.2 7.4L8 3.6l3.8 3.8",
-            "a known failure that passed: its entry must go",
-        ),
-        (
-            Status.KNOWN,
-            "known",
-            "M8 2.4L13.6 8 8 13.6 2.4 8z",
-            "a failure that an entry of known failures describes",
-        ),
-        (Status.PASS, "pass", "M3 8.6l3.3 3.3L13 4.8", "the check holds"),
-        (
-            Status.NOT_INSTALLED,
-            "not installed",
-            "M8 3a5 5 0 1 0 .01 0zM4.6 11.4l6.8-6.8",
-            "the package of the subject is absent: nothing ran",
-        ),
-        (
-            Status.NOT_CLAIMED,
-            "not claimed",
-            "M4 8h8",
-            "the subject does not claim the case: nothing to hold it to",
-        ),
-    )
+    status.value: Look(*_DRAWN[status], red=status in RED) for status in SHOWN_FIRST
 }
 
 

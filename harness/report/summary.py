@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness.gate.verdict import Verdict
-from harness.results.finding import Status
-from harness.results.record import Record, figure_text, from_frame
+from harness.report import status as looks
+from harness.results.groups import groups
+from harness.results.record import rows
+from harness.results.text import cut, number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = 40  # a CI summary holds 1 MiB; past this the report and the records tell the rest
+_CLIPPED = 300  # characters of a message
 
 
 def to_markdown(frame: pd.DataFrame, verdict: Verdict) -> str:
     """Verdict first, then what broke and how to reproduce it, then the matrix."""
     sections = [
         _head(verdict),
-        _broken(from_frame(verdict.broken)),
+        _broken(verdict.broken),
         _drift(verdict),
         _stale(verdict),
         _outside(verdict),
-        _matrix(from_frame(frame)),
+        _matrix(frame),
         _known(verdict),
         _absent(verdict),
     ]
@@ -33,7 +37,7 @@ def to_markdown(frame: pd.DataFrame, verdict: Verdict) -> str:
 def _head(verdict: Verdict) -> str:
     lines = [f"# Attention conformance: {verdict.colour}", ""]
     lines += [*(f"- {reason}" for reason in verdict.reasons), ""] if verdict.red else []
-    lines.append(f"{_counts(Counter(verdict.counts))}.")
+    lines.append(f"{_counts(verdict.counts)}.")
     if not verdict.whole:
         lines += ["", "The run was not whole: this says nothing of the checks that it left out."]
     if verdict.no_baseline:
@@ -45,8 +49,8 @@ def _head(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _broken(broken: list[Record]) -> str:
-    if not broken:
+def _broken(broken: pd.DataFrame) -> str:
+    if broken.empty:
         return ""
     lines = [
         "## What broke",
@@ -54,17 +58,16 @@ def _broken(broken: list[Record]) -> str:
         "| status | subject | check | case | first bad | figure | bound |",
         "|---|---|---|---|---:|---:|---:|",
     ]
-    for record in broken[:_SHOWN]:
-        first = "-" if record.first_bad is None else str(record.first_bad)
-        cells = (record.status, record.subject, record.check, record.case, first)
-        numbers = (figure_text(record.figure), figure_text(record.bound))
-        lines.append(f"| {' | '.join(_cell(c) for c in (*cells, *numbers))} |")
+    for row in rows(broken.head(_SHOWN)):
+        numbers = (number(n, "-") for n in (row.first_bad, row.figure, row.bound))
+        cells = (row.status, row.subject, row.check, row.case, *numbers)
+        lines.append(f"| {' | '.join(_cell(c) for c in cells)} |")
     if len(broken) > _SHOWN:
         lines += ["", f"and {len(broken) - _SHOWN} more."]
     lines += ["", "Reproduce, the first of each kind:", ""]
-    for record in _one_of_each(broken):
-        lines.append(f"- {_line(record.message)}")
-        lines.append(f"  `{record.reproduce or record.item}`")
+    for group in groups(broken)[:_SHOWN]:
+        lines.append(f"- {cut(group.first.message, _CLIPPED)}")
+        lines.append(f"  `{group.first.reproduce or group.first.item}`")
     return "\n".join(lines)
 
 
@@ -98,15 +101,14 @@ def _outside(verdict: Verdict) -> str:
     return "\n".join(["## Other tests that failed", "", *(f"- `{t}`" for t in verdict.outside)])
 
 
-def _matrix(records: list[Record]) -> str:
+def _matrix(frame: pd.DataFrame) -> str:
     """Subject by check, with counts by status."""
-    cells: dict[tuple[str, str], Counter[str]] = {}
-    for record in records:
-        cells.setdefault((record.subject, record.check), Counter())[record.status] += 1
-    checks = list(dict.fromkeys(check for _, check in cells if check != "load"))
+    by_cell = frame.groupby(["subject", "check"], sort=False)["status"]
+    cells = {(str(s), str(c)): Counter(map(str, held)) for (s, c), held in by_cell}
+    checks = [str(check) for check in frame["check"].unique() if check != "load"]
     lines = ["## Matrix", "", f"| subject | {' | '.join(checks)} |", "|---|" + "---|" * len(checks)]
     for subject in sorted({subject for subject, _ in cells}):
-        row = [_counts(cells.get((subject, check))) for check in checks]
+        row = [_counts(cells.get((subject, check), {})) for check in checks]
         if (subject, "load") in cells:
             row[:1] = [", ".join(cells[subject, "load"]).replace("-", " ")]
         lines.append(f"| {subject} | {' | '.join(row)} |")
@@ -121,7 +123,7 @@ def _known(verdict: Verdict) -> str:
         records = "record" if count == 1 else "records"
         lines.append(
             f"- {', '.join(entry.subjects)} [{entry.id}]({entry.link}), {count} {records}: "
-            f"{_line(entry.reason)}"
+            f"{cut(entry.reason, _CLIPPED)}"
         )
     return "\n".join(lines)
 
@@ -133,25 +135,9 @@ def _absent(verdict: Verdict) -> str:
     return "\n".join(["## Not installed", "", *absent])
 
 
-def _counts(counts: Counter[str] | None) -> str:
-    if not counts:
-        return ""
-    order = [s.value for s in Status]
-    return ", ".join(f"{counts[s]} {s}" for s in sorted(counts, key=order.index))
-
-
-def _one_of_each(broken: list[Record]) -> list[Record]:
-    kinds: dict[tuple[str, str, str], Record] = {}
-    for record in broken:
-        kinds.setdefault((record.subject, record.check, record.status), record)
-    return list(kinds.values())[:_SHOWN]
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {status}" for status, n in looks.ordered(counts))
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|") or "-"
-
-
-def _line(text: str) -> str:
-    """Text on one line, cut where it would swamp the page."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= 300 else flat[:297] + "..."

@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.gate.drift import CLAIMS, Drift
 from harness.report import status as looks
-from harness.report.text import number, plural
+from harness.results.record import rows
+from harness.results.text import mebibytes, number, plural
 
 if TYPE_CHECKING:
-    from harness.results.record import Record
+    import pandas as pd
+
+    from harness.results.folder import RunInfo
+    from harness.results.record import Row
 
 
 @dataclass(frozen=True)
 class Margin:
     """The smallest margin of one check, and how many records have one."""
 
-    record: Record
+    record: Row
     measured: int
 
 
-def margins(records: Iterable[Record]) -> list[Margin]:
-    """The smallest margin per check, the smallest first.  NaN, which separates nothing, leads."""
-    by_check: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.margin is not None:
-            by_check[record.check].append(record)
-    found = [Margin(min(held, key=_margin), len(held)) for held in by_check.values()]
-    return sorted(found, key=lambda m: _margin(m.record))
+def margins(frame: pd.DataFrame) -> list[Margin]:
+    """The smallest margin per check, the smallest first."""
+    measured = frame.dropna(subset="margin")
+    counts = measured["check"].value_counts()
+    smallest = measured.sort_values("margin", kind="stable").drop_duplicates("check")
+    return [Margin(row, int(counts[row.check])) for row in rows(smallest)]
 
 
-def _margin(record: Record) -> float:
-    assert record.margin is not None
-    return -math.inf if math.isnan(record.margin) else record.margin
-
-
-def slowest(records: Iterable[Record], n: int = 10) -> list[Record]:
+def slowest(frame: pd.DataFrame, n: int = 10) -> list[Row]:
     """The records that took longest, the longest first."""
-    timed = [record for record in records if record.seconds is not None]
-    return sorted(timed, key=lambda r: -(r.seconds or 0))[:n]
+    timed = frame.dropna(subset="seconds")
+    return list(rows(timed.sort_values("seconds", ascending=False, kind="stable").head(n)))
 
 
-def environment(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """(name, value) of what the records say of the machine; several values are all named."""
-    versions: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        for package, version in record.versions.items():
-            versions[package].add(version)
+def environment(frame: pd.DataFrame, run: RunInfo | None = None) -> list[tuple[str, str]]:
+    """(name, value) of what is known of the machine; several values are all named.
+
+    run: adds the peak resident size of the processes that ran the checks, where it was taken.
+    """
+    versions: dict[str, set[str]] = {}
+    for held in frame["versions"]:
+        for package, version in held.items():
+            versions.setdefault(package, set()).add(version)
     facts = [
-        ("run", {r.run for r in records}),
-        ("device", {r.device for r in records}),
-        ("threads", {str(r.threads) for r in records if r.threads is not None}),
+        ("run", set(frame["run"])),
+        ("device", set(frame["device"])),
+        ("threads", set(frame["threads"].dropna().astype(str))),
         *sorted(versions.items()),
     ]
-    return [(name, ", ".join(sorted(values - {""})) or "not stated") for name, values in facts]
+    out = [(name, ", ".join(sorted(values - {""})) or "not stated") for name, values in facts]
+    if run is not None and run.resident_peak_bytes is not None:
+        size = mebibytes(run.resident_peak_bytes)
+        out.append(("peak resident size", f"{size} of one process, indicative: never gated"))
+    return out
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,14 @@ def arithmetic(counts: Counter[str]) -> Arithmetic:
     )
 
 
-def breadth(records: Sequence[Record]) -> str:
+def breadth(frame: pd.DataFrame) -> str:
     """How much was looked at: subjects, checks and cases."""
-    held = [r for r in records if r.case]
+    held = frame[frame["case"] != ""]
     return ", ".join(
         (
-            plural(len({r.subject for r in records}), "subject"),
-            plural(len({r.check for r in held}), "check"),
-            plural(len({r.case for r in held}), "case"),
+            plural(frame["subject"].nunique(), "subject"),
+            plural(held["check"].nunique(), "check"),
+            plural(held["case"].nunique(), "case"),
         )
     )
 

@@ -4,98 +4,80 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.results.record import Record, figure_text
+from harness.report import status as looks
+from harness.results.finding import RED, Status
+from harness.results.groups import groups, leaders_first
+from harness.results.record import Record, rows, to_frame
+from harness.results.text import cut, number
 
-_BROKEN = ("fail", "error", "missing")
-_WORDS = {
-    "pass": "holds",
-    "fail": "fails",
-    "error": "broke",
-    "missing": "not run",
-    "not-claimed": "not claimed",
-}
-_STYLES = {"pass": "green", "fail": "red", "error": "red", "missing": "red"}
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What holds is counted first, then what is wrong, the gravest in front.
+_COLUMNS = (Status.PASS, *(status for status in looks.LOOKS if status != Status.PASS))
 _SHOWN = 20
+_CLIPPED = 400  # characters of a message
 
 
 def broken(records: Sequence[Record]) -> list[Record]:
     """The records of checks that do not hold."""
-    return [record for record in records if record.status in _BROKEN]
+    return [record for record in records if record.status in RED]
 
 
 def show(console: Console, subject: str, records: Sequence[Record]) -> None:
     """Print the counts, the broken checks as a table, and the first of each kind in full."""
-    console.print(_counts(records))
-    bad = [r for r in broken(records) if r.status != "missing"]
-    kinds = _kinds(bad)
-    if bad:
-        others = [r for _, *alike in kinds for r in alike]
-        table = [first for first, *_ in kinds] + others  # so that a cut table names every kind
-        console.print(_broken_table(table[:_SHOWN]))
+    frame = to_frame(records)
+    console.print(_counts(frame))
+    bad = frame[frame["status"].isin(list(RED - {Status.MISSING}))]
+    if len(bad):
+        console.print(_broken_table(leaders_first(bad).head(_SHOWN)))
         if len(bad) > _SHOWN:
             console.print(f"and {len(bad) - _SHOWN} more; --json FILE holds all")
-    for first, *alike in kinds[:_SHOWN]:
-        console.print(Text(_title(first), style="bold"), soft_wrap=True)
-        console.print(Text(f"  {_cut(first.message)}"), soft_wrap=True)
+    for first, count in groups(bad)[:_SHOWN]:
+        console.print(Text(f"{first.check} {first.case}", style="bold"), soft_wrap=True)
+        console.print(Text(f"  {cut(first.message, _CLIPPED)}"), soft_wrap=True)
         console.print(Text(f"  {first.reproduce}", style="cyan"), soft_wrap=True)
-        if alike:
-            console.print(Text(f"  and {len(alike)} more cases of {first.check}", style="dim"))
-    console.print(Text(_last_line(subject, records), style="red" if bad else "green"))
+        if count > 1:
+            console.print(Text(f"  and {count - 1} more cases of {first.check}", style="dim"))
+    style = "red" if len(bad) else "green"
+    console.print(Text(_last_line(subject, records), style=style))
 
 
-def _counts(records: Sequence[Record]) -> Table:
-    by_check: dict[str, Counter[str]] = {}
-    for record in records:
-        by_check.setdefault(record.check, Counter())[record.status] += 1
-    there = [s for s in _WORDS if any(counts[s] for counts in by_check.values())]
+def _counts(frame: pd.DataFrame) -> Table:
+    """A row a check, a column a status that occurs."""
+    there = [looks.look(s) for s in _COLUMNS if (frame["status"] == s).any()]
     table = Table("check", box=None, pad_edge=False)
-    for status in there:
-        table.add_column(_WORDS[status], justify="right")
-    for check, counts in by_check.items():
-        cells = (Text(str(counts[s] or ""), style=_STYLES.get(s, "yellow")) for s in there)
-        table.add_row(check, *cells)
+    for look in there:
+        table.add_column(look.verb, justify="right")
+    for check, statuses in frame.groupby("check", sort=False)["status"]:
+        counts = Counter(looks.look(status) for status in statuses)
+        cells = (Text(str(counts[look] or ""), style=look.colour) for look in there)
+        table.add_row(str(check), *cells)
     return table
 
 
-def _broken_table(bad: Sequence[Record]) -> Table:
+def _broken_table(bad: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, title="\nBroken", title_justify="left")
     for name in ("check", "case", ""):
         table.add_column(name, overflow="fold")
     for name in ("first bad", "figure", "bound"):
         table.add_column(name, justify="right", no_wrap=True)
-    for record in bad:
-        first = "-" if record.first_bad is None else str(record.first_bad)
-        numbers = (first, figure_text(record.figure), figure_text(record.bound))
-        table.add_row(record.check, record.case, _WORDS[record.status], *numbers)
+    for row in rows(bad):
+        numbers = (number(n, "-") for n in (row.first_bad, row.figure, row.bound))
+        table.add_row(row.check, row.case, looks.look(row.status).verb, *numbers)
     return table
-
-
-def _kinds(bad: Sequence[Record]) -> list[list[Record]]:
-    """Records by check and status, in the order of the first of each."""
-    out: dict[tuple[str, str], list[Record]] = {}
-    for record in bad:
-        out.setdefault((record.check, record.status), []).append(record)
-    return list(out.values())
-
-
-def _title(record: Record) -> str:
-    return f"{record.check} {record.case}"
 
 
 def _last_line(subject: str, records: Sequence[Record]) -> str:
     counts = Counter(record.status for record in records)
-    bad, left = counts["fail"] + counts["error"], counts["missing"]
+    bad, left = counts[Status.FAIL] + counts[Status.ERROR], counts[Status.MISSING]
     if not bad:
-        return f"{subject}: all {counts['pass']} checks hold"
+        return f"{subject}: all {counts[Status.PASS]} checks hold"
     tail = f", {left} not run: too many hung or died" if left else ""
     return f"{subject}: {bad} of {bad + counts['pass']} checks broken{tail}"
-
-
-def _cut(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= 400 else flat[:397] + "..."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
-from harness.report.text import spans
+from harness.results.text import spans
 
 CELL = 12  # px; a letter stays readable in it, and two panels of 3 rings fit beside each other
 _LABEL = 36  # px left of the first column, for the query's position

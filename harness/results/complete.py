@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.results.finding import Status
+from harness.results.finding import GRAVEST_FIRST, Status
 from harness.results.folder import Folder
-from harness.results.record import Collected, Record, missing
+from harness.results.record import Record
 from harness.results.recorder import died_in_flight
 
-#: Which of two records of one item counts: a rerun that passes hides no failure.
-_WORST_FIRST = (
-    Status.MISSING,
-    Status.ERROR,
-    Status.FAIL,
-    Status.FIXED,
-    Status.KNOWN,
-    Status.NOT_INSTALLED,
-    Status.NOT_CLAIMED,
-    Status.PASS,
-)
 
-
-def complete(records: Iterable[Record], collected: Iterable[Collected]) -> list[Record]:
-    """One record an item: the worst of those that came, "missing" where none came.
+def complete(records: Iterable[Record], collected: Iterable[Record]) -> list[Record]:
+    """One record an item: the worst of those that came, where none came the one collected.
 
     In the order of collection, so that workers and shards that end in another order change nothing.
     """
@@ -33,9 +21,8 @@ def complete(records: Iterable[Record], collected: Iterable[Collected]) -> list[
         held = worst.get(record.item)
         if held is None or _rank(record) < _rank(held):
             worst[record.item] = record
-    run = next((r.run for r in worst.values()), "")
     for item in items:
-        worst.setdefault(item.item, missing(run, item))
+        worst.setdefault(item.item, item)
     wanted = dict.fromkeys(item.item for item in items)
     strays = [name for name in worst if name not in wanted]
     return [worst[name] for name in (*wanted, *strays)]
@@ -65,4 +52,4 @@ def strays(folder: Folder) -> list[str]:
 
 
 def _rank(record: Record) -> int:
-    return _WORST_FIRST.index(Status(record.status))
+    return GRAVEST_FIRST.index(Status(record.status))

@@ -123,6 +123,25 @@ INTEGERS: tuple[str, ...] = tuple(
 #: Statuses that turn the gate red.
 RED = frozenset({Status.FAIL, Status.ERROR, Status.FIXED, Status.MISSING})
 
+#: Statuses of what did not run, though nothing is wrong.
+NOT_RUN = frozenset({Status.NOT_INSTALLED, Status.NOT_CLAIMED})
+
+#: The one order of statuses.  Of two records of one item the graver counts, so that a rerun that
+#: passes hides nothing.
+GRAVEST_FIRST = (
+    Status.MISSING,
+    Status.ERROR,
+    Status.FAIL,
+    Status.FIXED,
+    Status.KNOWN,
+    Status.NOT_INSTALLED,
+    Status.NOT_CLAIMED,
+    Status.PASS,
+)
+#: The order in which statuses are shown: what did not run comes last, for it must not stand in
+#: front of a pass.
+SHOWN_FIRST = tuple(sorted(GRAVEST_FIRST, key=NOT_RUN.__contains__))
+
 
 @dataclass
 class Finding:

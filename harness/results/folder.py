@@ -10,15 +10,18 @@
 from __future__ import annotations
 
 import json
-import reprlib
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from harness.results import json_types
-from harness.results.record import Collected, Record, write_atomically
+from harness.results.record import Record, write_atomically
+
+#: Where a run leaves its results unless told otherwise, and where runs are kept.
+LATEST = Path("reports/latest")
+HISTORY = "reports/history"
 
 #: What is of one run alone: a pull request must never be told an earlier run's verdict.
 _OF_A_RUN = (
@@ -44,7 +47,8 @@ class RunInfo:
     whole: every suite and subject was collected, without -k, --subject or the like.  outside:
     failures of tests that are no conformance checks.  exit_status: pytest's, None until it ended.
     shard: "2/4" for the second of four; of_whole: all shards together were to be whole; absent:
-    of a merged run, the shards that were not there.
+    of a merged run, the shards that were not there.  resident_peak_bytes: the largest resident size
+    of a process that ran checks, indicative and never gated.
     """
 
     run: str
@@ -55,9 +59,7 @@ class RunInfo:
     shard: str = ""
     of_whole: bool = False
     absent: list[str] = field(default_factory=list)
-
-
-_Kind = TypeVar("_Kind", Collected, RunInfo)
+    resident_peak_bytes: int | None = None
 
 
 class Folder:
@@ -84,29 +86,33 @@ class Folder:
         with self.records.open("a", encoding="utf-8") as out:
             out.write(record.to_json() + "\n")
 
-    def write_collected(self, items: Iterable[Collected]) -> None:
-        """Say what is to run."""
-        write_atomically(self.collected, json.dumps([asdict(item) for item in items]))
+    def write_collected(self, items: Iterable[Record]) -> None:
+        """Say what is to run, by the records that stand if no others come."""
+        write_atomically(self.collected, json.dumps([item.filled() for item in items]))
 
-    def write_planned(self, items: Iterable[Collected]) -> None:
+    def write_planned(self, items: Iterable[Record]) -> None:
         """Say what all shards together are to run."""
-        write_atomically(self.planned, json.dumps([asdict(item) for item in items]))
+        write_atomically(self.planned, json.dumps([item.filled() for item in items]))
 
     def write_run(self, info: RunInfo) -> None:
         """Say what kind of run it is."""
         write_atomically(self.run, json.dumps(asdict(info)))
 
-    def read_collected(self) -> list[Collected]:
+    def read_collected(self) -> list[Record]:
         """What was to run; raises RecordsError where that cannot be read."""
         return self._items(self.collected)
 
-    def read_planned(self) -> list[Collected]:
+    def read_planned(self) -> list[Record]:
         """What all shards together were to run; raises RecordsError where that cannot be read."""
         return self._items(self.planned)
 
     def read_run(self) -> RunInfo:
         """What kind of run it was; raises RecordsError where that cannot be read."""
-        return _made(RunInfo, self._json(self.run), self.run)
+        data = self._json(self.run)
+        try:
+            return json_types.made(RunInfo, data)
+        except ValueError as error:
+            raise RecordsError(f"{self.run}: {error}") from error
 
     def read_records(self) -> list[Record]:
         """Every record, in the order of arrival.  A torn last line is the crash's, and dropped.
@@ -151,11 +157,14 @@ class Folder:
         """`worker` is between two checks."""
         (self.inflight / f"{worker}.json").unlink(missing_ok=True)
 
-    def _items(self, path: Path) -> list[Collected]:
+    def _items(self, path: Path) -> list[Record]:
         items = self._json(path)
         if not isinstance(items, list):
-            raise RecordsError(f"{path}: must be a list of items")
-        return [_made(Collected, item, path) for item in items]
+            raise RecordsError(f"{path}: must be a list of records")
+        try:
+            return [json_types.made(Record, item) for item in items]
+        except ValueError as error:
+            raise RecordsError(f"{path}: {error}") from error
 
     def _json(self, path: Path) -> Any:
         if not path.exists():
@@ -172,14 +181,3 @@ class Folder:
             raise RecordsError(f"{path} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise RecordsError(f"{path} is not UTF-8: {error.reason}") from error
-
-
-def _made(kind: type[_Kind], data: Any, path: Path) -> _Kind:
-    """The object of `kind` that JSON data holds.  Raises RecordsError."""
-    types = {f.name: str(f.type) for f in fields(kind)}
-    if not isinstance(data, dict) or not set(data) <= set(types):
-        raise RecordsError(f"{path}: {reprlib.repr(data)} is no {kind.__name__}")
-    try:
-        return kind(**{name: json_types.read(types[name], name, data[name]) for name in data})
-    except (TypeError, ValueError) as error:  # a field that is missing, or of the wrong type
-        raise RecordsError(f"{path}: {error}") from error

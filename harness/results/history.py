@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.results.finding import RED
+from harness.results.folder import HISTORY
 from harness.results.record import INTEGERS
 from harness.results.steps import Step, last_step
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-DEFAULT = "reports/history"
 SUFFIX = ".parquet"
 
 #: What a row is about, and what is kept of it.
@@ -59,7 +59,7 @@ class Slower:
 class History:
     """The runs in a store.  Raises HistoryError for a store that cannot be opened."""
 
-    def __init__(self, store: str = DEFAULT) -> None:
+    def __init__(self, store: str = HISTORY) -> None:
         try:
             import duckdb  # noqa: F401 - asked for here, so that its absence is told at once
             import fsspec

@@ -7,24 +7,50 @@ here, and not break whoever reads the field.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from harness.results.finding import Status
+
+_Reader = Callable[[str, Any], Any]
 
 _INT64 = 2**63  # frames hold integers as Int64
 _ROW = 3  # position, expected keys, recovered keys
 
 
-def read(kind: str, name: str, value: Any) -> Any:
-    """The value of the field `name` whose annotation is `kind`.  Raises ValueError naming it."""
-    if name == "status":
-        return _status(name, value)
-    if name == "rows":
-        return [_row(name, row) for row in _list(name, value)]
-    if kind.endswith(" | None"):
-        return None if value is None else _READERS[kind.removesuffix(" | None")](name, value)
-    return _READERS[kind](name, value)
+_Made = TypeVar("_Made")
+
+
+def made(kind: type[_Made], data: Any) -> _Made:
+    """The object of a dataclass whose fields JSON data holds.  Raises ValueError naming a field."""
+    readers = _readers(cast("Hashable", kind))
+    if not isinstance(data, dict):
+        raise ValueError(f"{reprlib.repr(data)} is not a {kind.__name__}")
+    if unknown := sorted(set(data) - set(readers)):
+        raise ValueError(f"a {kind.__name__} has no field {reprlib.repr(unknown[0])}")
+    try:
+        return kind(**{name: readers[name](name, data[name]) for name in data})
+    except TypeError as error:  # a field without a default is missing
+        raise ValueError(str(error)) from error
+
+
+@cache
+def _readers(kind: Any) -> Mapping[str, _Reader]:
+    """What reads each field of a dataclass, by its type; fields with rules of their own by name."""
+    return {
+        name: _BY_NAME.get(name) or _reader(hint) for name, hint in get_type_hints(kind).items()
+    }
+
+
+def _reader(hint: Any) -> _Reader:
+    """What reads a type.  Raises KeyError for one that no field of a record may have."""
+    if NoneType not in get_args(hint):
+        return _READERS[hint]
+    (inner,) = (part for part in get_args(hint) if part is not NoneType)
+    read = _READERS[inner]
+    return lambda name, value: None if value is None else read(name, value)
 
 
 def _status(name: str, value: Any) -> str:
@@ -74,6 +100,10 @@ def _row(name: str, value: Any) -> list[Any]:
     return [_integer(name, value[0]), *keys]
 
 
+def _rows(name: str, value: Any) -> list[Any]:
+    return [_row(name, row) for row in _list(name, value)]
+
+
 def _texts_by_text(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise _wrong(name, "a table of texts", value)
@@ -90,16 +120,17 @@ def _numbers_by_text(name: str, value: Any) -> dict[str, list[float]]:
     return {_text(name, key): _numbers(name, item) for key, item in value.items()}
 
 
-_READERS: dict[str, Callable[[str, Any], Any]] = {
-    "str": _text,
-    "int": _integer,
-    "float": _number,
-    "bool": _truth,
-    "list[str]": lambda name, value: [_text(name, item) for item in _list(name, value)],
-    "list[float]": _numbers,
-    "dict[str, str]": _texts_by_text,
-    "dict[str, list[float]]": _numbers_by_text,
+_READERS: dict[Any, _Reader] = {
+    str: _text,
+    int: _integer,
+    float: _number,
+    bool: _truth,
+    list[str]: lambda name, value: [_text(name, item) for item in _list(name, value)],
+    list[float]: _numbers,
+    dict[str, str]: _texts_by_text,
+    dict[str, list[float]]: _numbers_by_text,
 }
+_BY_NAME: dict[str, _Reader] = {"status": _status, "rows": _rows}
 
 
 def _wrong(name: str, allowed: str, value: Any) -> ValueError:

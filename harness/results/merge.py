@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.results.complete import strays
 from harness.results.finding import Status
 from harness.results.folder import Folder, RunInfo
-from harness.results.record import Collected, Record
+from harness.results.record import Record
 from harness.results.recorder import died_in_flight, new_run_id
 
 
@@ -25,7 +25,7 @@ class MergeError(Exception):
 class _Part:
     path: Path
     info: RunInfo
-    collected: list[Collected]
+    collected: list[Record]
     records: list[Record]
 
     @property
@@ -68,6 +68,9 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
         outside=list(dict.fromkeys(item for part in parts for item in part.info.outside)),
         arguments=[str(path) for path in folders],
         absent=absent,
+        resident_peak_bytes=max(
+            (n for part in parts if (n := part.info.resident_peak_bytes) is not None), default=None
+        ),
     )
     _write(Folder(out), info, _items(planned, parts), parts)
     return Merged(info, absent)
@@ -106,7 +109,7 @@ def _check_shards(shards: Sequence[_Part]) -> list[str]:
     return [f"{n}/{first.of}" for n in range(1, first.of + 1) if n not in taken]
 
 
-def _items(planned: Iterable[Collected], parts: Sequence[_Part]) -> list[Collected]:
+def _items(planned: Iterable[Record], parts: Sequence[_Part]) -> list[Record]:
     """What was to run, once each; a subject that ran somewhere is not also "not installed"."""
     ran = {r.subject for part in parts for r in part.records if r.case}
     items = {item.item: item for item in planned}
@@ -115,12 +118,10 @@ def _items(planned: Iterable[Collected], parts: Sequence[_Part]) -> list[Collect
     return [item for item in items.values() if item.case or item.subject not in ran]
 
 
-def _write(
-    folder: Folder, info: RunInfo, items: Sequence[Collected], parts: Sequence[_Part]
-) -> None:
+def _write(folder: Folder, info: RunInfo, items: Sequence[Record], parts: Sequence[_Part]) -> None:
     wanted = {item.item for item in items}
     folder.clear()
-    folder.write_collected(items)
+    folder.write_collected(replace(item, run=info.run) for item in items)
     folder.write_run(info)
     with folder.records.open("w", encoding="utf-8") as out:
         for record in (r for part in parts for r in part.records):

@@ -7,12 +7,13 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from harness.results import finding as declared
 from harness.results import json_types
+from harness.results.finding import Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +95,10 @@ class Record:
             del data["neighbours"]
         return json.dumps(data, allow_nan=False)
 
+    def filled(self) -> dict[str, Any]:
+        """The fields that hold something, as plain data: all there is of a planned record."""
+        return {name: value for name, value in _strict(asdict(self)).items() if value not in _EMPTY}
+
     @classmethod
     def from_json(cls, line: str) -> Record:
         """The record of one line.  Raises ValueError, naming the field, for what is not one."""
@@ -101,13 +106,7 @@ class Record:
             data = json.loads(line)
         except RecursionError as error:
             raise ValueError("nested too deep") from error
-        known = {f.name: str(f.type) for f in fields(cls)}
-        if not isinstance(data, dict) or not set(data) <= set(known):
-            raise ValueError("not a record")
-        try:
-            return cls(**{name: json_types.read(known[name], name, data[name]) for name in data})
-        except TypeError as error:
-            raise ValueError(str(error)) from error
+        return json_types.made(cls, data)
 
 
 if TYPE_CHECKING:
@@ -115,32 +114,51 @@ if TYPE_CHECKING:
     Row: TypeAlias = Record
 
 
-def start(origin: Origin, run: str, item: str, check: str, case: Case) -> Record:
-    """The record of a check that has not come back yet: an error, until it does."""
-    return Record(
+def planned(origin: Origin, run: str, item: str, check: str, case: Case | None = None) -> Record:
+    """The record of a check that is to run: missing, until another takes its place.
+
+    case: None for a subject that cannot be loaded.  Where it will run is not known yet, so that
+    versions, device and threads are empty.
+    """
+    made = Record(
         run=run,
         item=item,
         subject=origin.subject,
-        subject_version=origin.subject_version,
+        check=check,
+        status=Status.MISSING.value,
+        message="collected, but no record came back",
+        reproduce=reproduce_line(origin.target, check, case),
+    )
+    if case is None:
+        return made
+    return replace(
+        made,
         scheme=case.scheme,
         model=case.model.name,
         schedule=case.schedule.name,
         dtype=case.dtype,
         batch=case.batch,
         case=case.id,
-        check=check,
-        status="error",
+    )
+
+
+def start(origin: Origin, run: str, item: str, check: str, case: Case) -> Record:
+    """The record of a check that has not come back yet: an error, until it does."""
+    return replace(
+        planned(origin, run, item, check, case),
+        status=Status.ERROR.value,
         message="the check did not come back",
-        reproduce=reproduce_line(origin.target, check, case),
+        subject_version=origin.subject_version,
         device=origin.device,
         threads=origin.threads,
         versions=dict(origin.versions),
     )
 
 
-def reproduce_line(target: str, check: str, case: Case) -> str:
-    """The command that runs one check of one case again."""
-    return f"harness check {shlex.quote(target)} --case {case.id} --check {check}"
+def reproduce_line(target: str, check: str, case: Case | None) -> str:
+    """The command that runs one check of one case again, or loads the subject again."""
+    load = f"harness check {shlex.quote(target)}"
+    return load if case is None else f"{load} --case {case.id} --check {check}"
 
 
 def finish(record: Record, finding: Finding, seconds: float) -> Record:
@@ -163,37 +181,8 @@ def finish(record: Record, finding: Finding, seconds: float) -> Record:
     return record
 
 
-@dataclass(frozen=True)
-class Collected:
-    """An item that was to run: enough to name it if its record never comes."""
-
-    item: str
-    subject: str
-    check: str
-    scheme: str = ""
-    case: str = ""
-    reproduce: str = ""
-
-
-def missing(run: str, item: Collected) -> Record:
-    """The record of an item whose record never came."""
-    model, schedule, dtype, batch = (item.case.split("/") + [""] * 4)[:4]
-    return Record(
-        run=run,
-        item=item.item,
-        subject=item.subject,
-        check=item.check,
-        status="missing",
-        scheme=item.scheme,
-        model=model,
-        schedule=schedule,
-        dtype=dtype,
-        batch=int(batch[1:]) if batch[1:].isdecimal() else None,
-        case=item.case,
-        message="collected, but no record came back",
-        reproduce=item.reproduce,
-    )
-
+#: What `Record.filled` leaves out.
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 _FRAME_TYPES: Mapping[str, str] = {
     **dict.fromkeys(("batch", "first_bad", "threads", *INTEGERS), "Int64"),
@@ -217,21 +206,6 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     )
 
 
-def from_frame(frame: pd.DataFrame) -> list[Record]:
-    """The records of a frame that `to_frame` made, extra columns ignored."""
-    import pandas as pd
-
-    names = [f.name for f in fields(Record)]
-    out = []
-    for row in frame[names].to_dict("records"):
-        clean: dict[str, Any] = {
-            str(k): None if not isinstance(v, list | dict) and pd.isna(v) else v
-            for k, v in row.items()
-        }
-        out.append(Record(**clean))
-    return out
-
-
 def rows(frame: pd.DataFrame) -> Iterator[Row]:
     """The rows of a frame that `to_frame` made, or of a part of one, to be read one at a time.
 
@@ -246,15 +220,6 @@ def write_atomically(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
-
-
-def figure_text(value: float | None) -> str:
-    """A measured figure for people: whole numbers in full, the rest to four digits."""
-    if value is None:
-        return "-"
-    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
-        return f"{value:.0f}"
-    return f"{value:.4g}"
 
 
 def _strict(value: Any) -> Any:

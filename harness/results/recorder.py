@@ -11,11 +11,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
+from harness.results import json_types
+from harness.results.finding import Status
 from harness.results.folder import Folder, RunInfo
-from harness.results.record import Collected, Record, missing, write_atomically
+from harness.results.record import Record, write_atomically
 
 
 def new_run_id() -> str:
@@ -26,11 +28,11 @@ def new_run_id() -> str:
 def announce(
     folder: Folder,
     run: str,
-    items: Iterable[Collected],
+    items: Iterable[Record],
     *,
     whole: bool,
     shard: str = "",
-    planned: Iterable[Collected] = (),
+    planned: Iterable[Record] = (),
 ) -> None:
     """In the process that collects: say what is to run, for `Recorder.begin`.
 
@@ -39,9 +41,9 @@ def announce(
     folder.inflight.mkdir(parents=True, exist_ok=True)
     word = {
         "whole": whole,
-        "items": [asdict(item) for item in items],
+        "items": [item.filled() for item in items],
         "shard": shard,
-        "planned": [asdict(item) for item in planned],
+        "planned": [item.filled() for item in planned],
     }
     write_atomically(_word(folder, run), json.dumps(word))
 
@@ -56,7 +58,7 @@ class Recorder:
     def __init__(self, folder: Folder, run: str, arguments: list[str]) -> None:
         self.folder = folder
         self.info = RunInfo(run, arguments=arguments)
-        self.items: dict[str, Collected] = {}
+        self.items: dict[str, Record] = {}
         self.count = 0
 
     @property
@@ -70,7 +72,7 @@ class Recorder:
         if self.active or not word.exists():
             return
         said = json.loads(word.read_text(encoding="utf-8"))
-        items = [Collected(**item) for item in said["items"]]
+        items = [json_types.made(Record, item) for item in said["items"]]
         if not items:
             return
         self.items = {item.item: item for item in items}
@@ -81,13 +83,17 @@ class Recorder:
         self.folder.records.touch()  # a session that dies in its first check has no record
         self.folder.write_collected(items)
         if self.info.shard:
-            self.folder.write_planned(Collected(**item) for item in said["planned"])
+            self.folder.write_planned(json_types.made(Record, item) for item in said["planned"])
         self.folder.write_run(self.info)
 
     def record(self, record: Record) -> None:
         """One record, on disk when this returns."""
         self.folder.append(record)
         self.count += 1
+
+    def resident(self, nbytes: int) -> None:
+        """A process that runs checks was seen this large; the largest is kept."""
+        self.info.resident_peak_bytes = max(nbytes, self.info.resident_peak_bytes or 0)
 
     def outside(self, item: str) -> None:
         """A test that is no conformance check failed."""
@@ -105,10 +111,8 @@ class Recorder:
             return None
         record = self.folder.in_flight(worker)
         if record is None or record.item != item:
-            record = missing(self.info.run, self.items[item])
-            record.status = "error"
-            record.message = f"the process died before the check began{how}"
-            return record
+            why = f"the process died before the check began{how}"
+            return replace(self.items[item], status=Status.ERROR.value, message=why)
         age = self.folder.seconds_at(worker)
         hung = limit > 0 and age is not None and age >= limit
         record.message = (

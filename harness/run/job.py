@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 import torch
@@ -15,7 +15,7 @@ from harness.gate import known as known_failures
 from harness.gate.known import Cause
 from harness.results import record as records
 from harness.results.finding import Finding, Status
-from harness.results.record import Collected, Origin, Record
+from harness.results.record import Origin, Record
 from harness.run import plan, registry
 from harness.run.plan import Item
 from harness.run.target import Target
@@ -44,28 +44,15 @@ class Job:
         parts = [self.origin.subject, self.check, self.case.id if self.case else ""]
         return "-".join(part for part in parts if part)
 
-    def collected(self, item: str) -> Collected:
-        """What the gate must know of this job if no record comes."""
-        if self.case is None:
-            return Collected(item, self.origin.subject, self.check)
-        line = records.reproduce_line(self.origin.target, self.check, self.case)
-        return Collected(
-            item, self.origin.subject, self.check, self.case.scheme, self.case.id, line
-        )
+    def planned(self, run: str, item: str) -> Record:
+        """The record that stands if no other comes: missing."""
+        return records.planned(self.origin, run, item, self.check, self.case)
 
     def start(self, run: str, item: str) -> Record:
         """The record before the job has run."""
         if self.case is not None:
             return records.start(self.origin, run, item, self.check, self.case)
-        return Record(
-            run=run,
-            item=item,
-            subject=self.origin.subject,
-            check=self.check,
-            status=self.status,
-            message=self.message,
-            reproduce=f"harness check {self.origin.target}",
-        )
+        return replace(self.planned(run, item), status=self.status, message=self.message)
 
     def run(self, record: Record, known: Iterable[Cause]) -> Record:
         """Run the check and judge its record by the known failures."""

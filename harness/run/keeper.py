@@ -6,23 +6,27 @@ from typing import Any
 
 import pytest
 
-from harness.results.record import Record, figure_text
+from harness.results.record import Record
 from harness.results.recorder import Recorder
+from harness.results.text import number
 
-#: The properties under which a report carries its record and the record's status.
-RECORD, STATUS = "harness", "harness-status"
+#: The properties under which a report carries its record, the record's status, and the peak
+#: resident size of the process that ran the check.
+RECORD, STATUS, RESIDENT = "harness", "harness-status", "harness-resident"
 
 
-def attach(report: pytest.TestReport, record: Record) -> None:
+def attach(report: pytest.TestReport, record: Record, resident: int | None = None) -> None:
     """Send a record along with a report: properties travel from a worker to the controller."""
     report.user_properties.append((RECORD, record.to_json()))
     report.user_properties.append((STATUS, record.status))
+    if resident is not None:
+        report.user_properties.append((RESIDENT, resident))
 
 
 def describe(record: Record) -> str:
     """What broke, by how much, from where on, and how to see it again."""
     figures = [
-        f"{name} {figure_text(value)}"
+        f"{name} {number(value)}"
         for name, value in (
             ("first bad position", record.first_bad),
             ("figure", record.figure),
@@ -44,8 +48,10 @@ class Keeper:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write the record of a report; note a failure that has none."""
-        line = dict(report.user_properties).get(RECORD)
-        if line is not None:
+        carried = dict(report.user_properties)
+        if (resident := carried.get(RESIDENT)) is not None:
+            self.recorder.resident(int(str(resident)))
+        if (line := carried.get(RECORD)) is not None:
             self.recorder.record(Record.from_json(str(line)))
         elif report.failed:
             self.recorder.outside(report.nodeid)

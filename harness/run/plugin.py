@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.results.folder import Folder
-from harness.results.record import Collected, Record
+from harness.results.folder import LATEST, Folder
+from harness.results.record import Record
 from harness.results.recorder import Recorder, announce, new_run_id
 from harness.run.keeper import STATUS, Keeper, attach, describe
 
@@ -74,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--harness-out",
         dest="harness_out",
         metavar="DIR",
-        help="Folder for the records (default: reports/latest in the root folder).",
+        help=f"Folder for the records (default: {LATEST} in the root folder).",
     )
     parser.addini("harness_suites", "Folders that hold conformance suites.", type="paths")
 
@@ -97,7 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "those that name this suite as theirs.",
     )
     out = config.getoption("harness_out")
-    place = config.invocation_params.dir / out if out else config.rootpath / "reports" / "latest"
+    place = config.invocation_params.dir / out if out else config.rootpath / LATEST
     config.option.harness_out = str(place.resolve())  # workers may start in another folder
     if _is_worker(config):
         return
@@ -177,7 +177,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what is to run, before any of it does."""
     config = session.config
-    collected = _collected(session.items)
+    collected = _planned(config, session.items)
     if not collected or config.option.collectonly:
         return
     announce(
@@ -186,7 +186,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         collected,
         whole=_is_whole(session),
         shard=_shard(config),
-        planned=_collected(config.stash.get(_planned_key, [])),
+        planned=_planned(config, config.stash.get(_planned_key, [])),
     )
     if _recorder_key in config.stash:
         config.stash[_recorder_key].begin()
@@ -231,11 +231,13 @@ def pytest_runtest_makereport(
     job = _job(item)
     if job is None or not (report.failed or call.when == "call"):
         return report
+    from harness.memory import peak_resident_bytes  # torch is loaded: there is a job
+
     record = item.stash.get(_record_key, None) or job.start(_run_id(item.config), item.nodeid)
     if report.failed and not _explains_itself(record):
         _explain(record, call, report, _time_limit(item.config))
         report.longrepr = describe(record)
-    attach(report, record)
+    attach(report, record, peak_resident_bytes())
     return report
 
 
@@ -306,12 +308,13 @@ def _job(item: pytest.Item) -> Job | None:
     """The job of a conformance item, None for any other test."""
     callspec = getattr(item, "callspec", None)
     job = None if callspec is None else callspec.params.get("conformance")
-    return job if hasattr(job, "collected") else None
+    return job if hasattr(job, "planned") else None
 
 
-def _collected(items: list[pytest.Item]) -> list[Collected]:
-    """What the conformance items among these are."""
-    return [job.collected(item.nodeid) for item in items if (job := _job(item)) is not None]
+def _planned(config: pytest.Config, items: list[pytest.Item]) -> list[Record]:
+    """The records of the conformance items among these, as they stand before any has run."""
+    run = _run_id(config)
+    return [job.planned(run, item.nodeid) for item in items if (job := _job(item)) is not None]
 
 
 def _shard(config: pytest.Config) -> str:

@@ -4,11 +4,10 @@ import json
 import re
 
 import pytest
-from gate_data import CASE, ENTRY, record, row, write_known
+from gate_data import CASE, ENTRY, planned, record, row, write_known
 from subject_files import BAD
 
 from harness.results.folder import Folder, RunInfo
-from harness.results.record import Collected
 from harness.run.parent import PATIENCE
 
 ONE = ("--case", "mistral/prefill-w/float32/b1")
@@ -164,7 +163,7 @@ def results(tmp_path, *records, run=None):
     folder.clear()
     for made in records:
         folder.append(made)
-    folder.write_collected([Collected(r.item, r.subject, r.check) for r in records])
+    folder.write_collected([planned(r.item, r.subject, r.check) for r in records])
     folder.write_run(run or RunInfo("r1", exit_status=0))
     return folder.path
 

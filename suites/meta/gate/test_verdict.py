@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from gate_data import CASE, entries, record
+from gate_data import CASE, entries, planned, record
 from junitparser import JUnitXml
 
 from harness.gate.baselines import Baselines
@@ -11,7 +11,7 @@ from harness.gate.verdict import judge, read
 from harness.report import junit, summary
 from harness.results.complete import complete
 from harness.results.folder import Folder, RunInfo
-from harness.results.record import Collected, to_frame
+from harness.results.record import to_frame
 
 ENDED = RunInfo("r1", exit_status=0)
 WHOLE = RunInfo("r1", whole=True, exit_status=0)
@@ -55,7 +55,7 @@ def folder_of(path, *records, run=ENDED, items=None):
     folder = Folder(path)
     for made in records:
         folder.append(made)
-    collected = [Collected(r.item, r.subject, r.check) for r in records]
+    collected = [planned(r.item, r.subject, r.check) for r in records]
     folder.write_collected(collected if items is None else items)
     folder.write_run(run)
     return read(path, path, path)[1]
@@ -70,7 +70,7 @@ def folder_of(path, *records, run=ENDED, items=None):
     ],
 )
 def test_a_record_that_is_not_of_the_run_is_red(tmp_path, changes, reason):
-    items = [Collected("a", "ours", "values")]
+    items = [planned("a")]
     verdict = folder_of(tmp_path, record(item="a"), record(**{"item": "a"} | changes), items=items)
     assert verdict.reasons == [reason]
 
@@ -153,16 +153,16 @@ def test_a_required_subject_must_have_run():
 
 
 def test_the_worst_of_two_records_counts_and_the_missing_are_named():
-    line = "harness check ours --case x --check values"
-    lost = Collected("b", "ours", "values", "uniform", OTHER, line)
+    line = f"harness check ours --case {OTHER} --check values"
+    lost = planned("b", case=OTHER)
     failed, passed = record(item="a", status="fail"), record(item="a")
-    records = complete([failed, passed], [Collected("a", "ours", "values"), lost])
+    records = complete([failed, passed], [planned("a"), lost])
     assert [r.status for r in records] == ["fail", "missing"]
     assert (records[1].case, records[1].batch, records[1].reproduce) == (OTHER, 1, line)
 
 
 def test_records_are_in_the_order_of_collection_however_they_came():
-    items = [Collected(i, "ours", "values") for i in "abc"]
+    items = [planned(i) for i in "abc"]
     came = [record(item=i) for i in ("stray", "c", "a")]
     assert [r.item for r in complete(came, items)] == ["a", "b", "c", "stray"]
 
@@ -170,7 +170,7 @@ def test_records_are_in_the_order_of_collection_however_they_came():
 def test_a_session_that_died_leaves_what_was_in_flight(tmp_path):
     folder = Folder(tmp_path)
     folder.append(record(item="a"))
-    folder.write_collected([Collected(i, "ours", "values") for i in "abc"])
+    folder.write_collected([planned(i) for i in "abc"])
     folder.write_run(RunInfo("r1"))
     folder.checkpoint("gw0", record(item="b", status="error"))
     frame, verdict = read(tmp_path, tmp_path, tmp_path)

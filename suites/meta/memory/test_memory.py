@@ -14,6 +14,7 @@ from pathlib import Path
 
 import memory_workloads
 import numpy as np
+import psutil
 import pytest
 import torch
 from memory_workloads import SHAPES, Workload, workloads
@@ -21,7 +22,16 @@ from torch import Tensor
 
 from harness.bench.probe import probe_overhead
 from harness.law import Layer
-from harness.memory import ProbeError, canary, check_probe, events, measure, secondary, step
+from harness.memory import (
+    ProbeError,
+    canary,
+    check_probe,
+    events,
+    measure,
+    peak_resident_bytes,
+    secondary,
+    step,
+)
 from harness.memory.scaling import exponent, second_difference
 from harness.reference import tolerance
 from harness.reference.oracle import attention, attention64
@@ -309,6 +319,14 @@ def test_secondary_figures_see_what_the_allocator_does_not() -> None:
     found = secondary(call)
     for figure in (found.resident_peak_bytes, found.memray_peak_bytes):
         assert figure is None or figure > 32 * MEBI  # half: these figures are approximate
+
+
+def test_the_peak_resident_size_stays_when_the_pages_are_gone() -> None:
+    pages = mmap.mmap(-1, 64 * MEBI)
+    np.frombuffer(pages, dtype=np.uint8).fill(1)
+    pages.close()
+    left = psutil.Process().memory_info().rss
+    assert peak_resident_bytes() - left > 32 * MEBI  # half: these figures are approximate
 
 
 def test_probe_overhead_reports_ratios() -> None:

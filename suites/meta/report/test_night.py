@@ -3,14 +3,14 @@
 import re
 
 import pytest
-from gate_data import entries, record, row, write_known
+from gate_data import entries, planned, record, row, write_known
 
 from harness.gate.baselines import Baselines, key_of
 from harness.gate.verdict import judge, read
 from harness.report import html, summary
 from harness.results.folder import Folder, RunInfo
 from harness.results.merge import merge
-from harness.results.record import Collected, to_frame
+from harness.results.record import to_frame
 from harness.results.recorder import Recorder, announce
 
 CASE = "mistral/chunk-w/float32/b1"
@@ -68,12 +68,12 @@ def test_a_known_failure_that_passes_and_one_that_matches_nothing(tmp_path):
     assert "ours values 1 case: B1 passes" in page
 
 
-def shard(folder, number, items, planned, *, killed=""):
+def shard(folder, number, items, everything, *, killed=""):
     """One of two shards, with the records of its items; `killed`: it died in this one."""
     place, run = Folder(folder / f"shard{number}"), f"run{number}"
-    cases = {i: CASE if i in items else LOST for i in planned}
-    called = [Collected(i, "ours", "values", "uniform", CASE, "line") for i in items]
-    whole = [Collected(i, "ours", "values", "uniform", cases[i], "line") for i in planned]
+    cases = {i: CASE if i in items else LOST for i in everything}
+    called = [planned(i, case=CASE) for i in items]
+    whole = [planned(i, case=cases[i]) for i in everything]
     announce(place, run, called, whole=True, shard=f"{number}/2", planned=whole)
     recorder = Recorder(place, run, [])
     recorder.begin()

@@ -17,7 +17,7 @@ from harness.law import Layer
 from harness.report import html, status
 from harness.results.finding import RED, Finding, Status
 from harness.results.folder import RunInfo
-from harness.results.record import finish, to_frame
+from harness.results.record import finish, rows, to_frame
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 CLOSED_BY = {"td": ("td",), "th": ("td",), "tr": ("td", "tr")}  # by a start tag
@@ -352,4 +352,4 @@ def test_two_thousand_cases_are_quick_and_small(outcome, tmp_path):
     assert time.process_time() - began < 3
     assert out.stat().st_size < 1_000_000
     text = re.sub("</?span>", "", out.read_text(encoding="utf-8"))
-    assert all(reproducible(r, text) for r in verdict.broken)
+    assert all(reproducible(row, text) for row in rows(verdict.broken))

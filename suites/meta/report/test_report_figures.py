@@ -1,14 +1,19 @@
-"""The drawings of the report: visible sets, errors, groups, numbers and the picture."""
+"""The drawings of the report: visible sets, errors, groups, looks and the picture."""
 
 import math
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from gate_data import record
+from gate_data import planned, record
+from typer.testing import CliRunner
 
+from harness.cli import main as cli
+from harness.cli.common import Misuse
 from harness.report import errorplot, failures, picture, status, visible
-from harness.report import text as numbers
+from harness.results.finding import RED, Status
+from harness.results.folder import Folder, RunInfo
 from harness.results.record import to_frame
 
 
@@ -107,31 +112,26 @@ def test_groups_are_by_kind_of_message():
     ]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, ""),
-        (614400.0, "614,400"),
-        (1.25e-7, "1.25e-07"),
-        (math.inf, "∞"),
-        (1234.5, "1,234"),
-        (math.nan, "nan"),
-        (-math.inf, "-∞"),
-        (0.0, "0"),
-    ],
-)
-def test_numbers(value, text):
-    assert numbers.number(value) == text
-
-
-def test_spans():
-    assert numbers.spans([3, 0, 1, 2, 9]) == "0–3, 9"
-    assert numbers.spans([]) == "none"
-
-
 def test_an_unknown_status_is_refused():
     with pytest.raises(ValueError, match="unknown status 'odd'; known: missing"):
         status.look("odd")
+
+
+def test_what_did_not_run_is_shown_last_and_the_gravest_first():
+    shown = list(status.LOOKS)
+    assert shown[0] == "missing"
+    assert shown[-3:] == ["pass", "not-installed", "not-claimed"]
+    assert set(shown) == set(Status)
+    assert status.ordered({"pass": 2, "not-claimed": 1, "fail": 3, "known": 0}) == [
+        ("fail", 3),
+        ("pass", 2),
+        ("not-claimed", 1),
+    ]
+
+
+def test_only_what_holds_is_green():
+    assert [s for s, look in status.LOOKS.items() if look.colour == "green"] == ["pass"]
+    assert {s for s, look in status.LOOKS.items() if look.colour == "red"} == RED
 
 
 def test_the_picture_is_a_file_by_itself(tmp_path):
@@ -159,6 +159,44 @@ def test_the_picture_escapes_names():
     text = picture.render(to_frame([record(subject="a<b&c")]))
     ElementTree.fromstring(text)
     assert "a&lt;b&amp;c" in text
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with the results of one run, as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("reports/baselines", "suites/known_failures"):
+        (tmp_path / name).mkdir(parents=True)
+    folder = Folder(tmp_path / "reports" / "latest")
+    folder.clear()
+    folder.append(record(item="a"))
+    folder.write_collected([planned("a")])
+    folder.write_run(RunInfo("r1", exit_status=0, resident_peak_bytes=768 * 2**20))
+    return folder
+
+
+def test_a_command_draws_the_picture(checkout):
+    done = CliRunner().invoke(cli.app, ["report", "--picture", "docs/matrix.svg"])
+    assert done.exit_code == 0
+    text = Path("docs/matrix.svg").read_text(encoding="utf-8")
+    assert text == picture.render(to_frame([record(item="a")]))
+    assert "docs/matrix.svg" in done.output
+    assert not (checkout.path / "index.html").exists()
+
+
+def test_a_picture_of_no_records_is_misuse(checkout):
+    checkout.records.write_text("")
+    checkout.write_collected([])
+    done = CliRunner().invoke(cli.app, ["report", "--picture", "matrix.svg"])
+    assert isinstance(done.exception, Misuse)
+    assert "--picture: the frame holds no records" in str(done.exception)
+    assert not Path("matrix.svg").exists()
+
+
+def test_the_page_names_the_peak_resident_size_as_indicative(checkout):
+    assert CliRunner().invoke(cli.app, ["report"]).exit_code == 0
+    page = (checkout.path / "index.html").read_text(encoding="utf-8")
+    assert "<dt>peak resident size</dt><dd>768 MiB of one process, indicative" in page
 
 
 def test_a_picture_of_nothing_is_refused():

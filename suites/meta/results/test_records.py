@@ -2,25 +2,30 @@
 
 import json
 import math
+from dataclasses import fields
 
 import pytest
-from gate_data import CASE, record
+from gate_data import CASE, planned, record
 
 from harness.cases.case import parse
 from harness.results.finding import Finding, Status
 from harness.results.folder import Folder, RecordsError, RunInfo
 from harness.results.record import (
-    Collected,
+    INTEGERS,
     Origin,
     Record,
     finish,
-    from_frame,
-    missing,
+    rows,
     start,
     to_frame,
 )
 
 ORIGIN = Origin("ours", "ours.py:Ours", "1.0", versions={"torch": "2.13.0"})
+
+
+def read_back(*records):
+    """The records that the rows of a frame of these hold."""
+    return [Record(**row._asdict()) for row in rows(to_frame(records))]
 
 
 def test_a_record_comes_back_from_json_as_it_was():
@@ -31,7 +36,7 @@ def test_a_record_comes_back_from_json_as_it_was():
 def test_neighbours_come_back_and_cost_nothing_where_there_are_none():
     made = record(errors=[0.5, 2.0], neighbours={"window 9": [0.0, math.inf]})
     assert Record.from_json(made.to_json()) == made
-    assert from_frame(to_frame([made])) == [made]
+    assert read_back(made) == [made]
     plain = record().to_json()  # as the folders of earlier releases hold it
     assert "neighbours" not in plain
     assert Record.from_json(plain).neighbours == {}
@@ -60,9 +65,27 @@ def test_integers_past_the_floats_are_exact_in_a_frame():
     assert frame["peak_bytes"].isna().tolist() == [False, True]
 
 
-def test_a_frame_gives_its_records_back():
-    made = [record(cache_bytes=7, rows=[[1, [0], []]]), record(status="fail", first_bad=0)]
-    assert from_frame(to_frame(made)) == made
+def test_the_rows_of_a_frame_hold_what_the_records_held():
+    made = [
+        record(cache_bytes=7, rows=[[1, [0], []]]),
+        record(status="fail", first_bad=0, figure=math.inf, peak_bytes=2**60 + 1),
+        record(batch=None, threads=None, seconds=None),
+    ]
+    assert read_back(*made) == made
+
+
+def test_what_a_frame_does_not_hold_is_none_in_its_rows():
+    (row,) = rows(to_frame([record(figure=math.nan)]))
+    empty = {f.name for f in fields(Record) if getattr(row, f.name) is None}
+    assert empty == {"figure", "bound", "margin", "first_bad", *INTEGERS}
+    with pytest.raises(AttributeError):
+        row.figure = 1.0
+
+
+def test_a_part_of_a_frame_has_rows_too():
+    frame = to_frame([record(item=i, check=c) for i, c in ("ax", "by", "cx")])
+    assert [row.item for row in rows(frame[frame["check"] == "x"])] == ["a", "c"]
+    assert list(rows(frame[:0])) == []
 
 
 def test_an_empty_run_makes_an_empty_frame_with_every_column():
@@ -118,7 +141,7 @@ def test_a_broken_line_within_is_named(tmp_path):
         ("item", ["a"], "item must be a text"),
         ("rows", [[1, 2]], "rows must be a list of"),
         ("rows", [[1, [2], 3]], "rows must be a list, got 3"),
-        ("colour", "red", "not a record"),
+        ("colour", "red", "a Record has no field 'colour'"),
     ],
 )
 def test_a_field_of_the_wrong_type_is_named_with_its_line(tmp_path, name, value, expected):
@@ -136,12 +159,14 @@ def test_half_of_a_surrogate_pair_does_not_come_back():
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("collected", "{}", "must be a list of items"),
-        ("collected", "[3]", "3 is no Collected"),
-        ("collected", '[{"item": "a"}]', "missing 2 required"),
+        ("collected", "{}", "must be a list of records"),
+        ("collected", "[3]", "3 is not a Record"),
+        ("collected", '[{"item": "a"}]', "missing 4 required"),
         ("collected", '[{"item": 1, "subject": "a", "check": "b"}]', "item must be a text, got 1"),
-        ("run", "[]", r"\[\] is no RunInfo"),
-        ("run", "null", "None is no RunInfo"),
+        ("planned", '[{"item": "a", "shape": 1}]', "a Record has no field 'shape'"),
+        ("run", "[]", r"\[\] is not a RunInfo"),
+        ("run", "null", "None is not a RunInfo"),
+        ("run", '{"run": "r", "resident_peak_bytes": 0.5}', "resident_peak_bytes must be an integ"),
         ("run", "{}", "missing 1 required"),
         ("run", '{"run": "r", "exit_status": "0"}', "exit_status must be an integer"),
         ("run", '{"run": "r", "whole": 1}', "whole must be true or false"),
@@ -170,8 +195,19 @@ def test_a_file_that_is_no_text_is_named(tmp_path, name):
         getattr(folder, f"read_{name}")()
 
 
-def test_a_batch_that_is_no_number_is_no_batch():
-    assert missing("r1", Collected("a", "ours", "values", case="m/s/float32/b²")).batch is None
+def test_a_planned_record_is_missing_and_names_its_case_but_not_where_it_runs():
+    made = planned("a", case=CASE)
+    case = parse(CASE)
+    assert (made.status, made.case, made.model) == ("missing", CASE, case.model.name)
+    assert (made.scheme, made.schedule, made.batch) == (case.scheme, "chunk-4", 1)
+    assert made.reproduce == f"harness check ours --case {CASE} --check values"
+    assert (made.device, made.threads, made.versions) == ("", None, {})
+
+
+def test_a_planned_record_of_a_subject_that_does_not_load_has_no_case():
+    made = planned("a", check="load")
+    assert (made.status, made.case, made.batch) == ("missing", "", None)
+    assert made.reproduce == "harness check ours"
 
 
 @pytest.mark.parametrize("read", ["read_records", "read_collected", "read_run"])
@@ -182,10 +218,15 @@ def test_an_empty_folder_says_what_would_fill_it(tmp_path, read):
 
 def test_what_was_collected_and_the_run_come_back(tmp_path):
     folder = Folder(tmp_path)
-    folder.write_collected([Collected("a", "ours", "values")])
-    folder.write_run(RunInfo("r1", whole=True, outside=["x"]))
-    assert folder.read_collected() == [Collected("a", "ours", "values")]
-    assert folder.read_run() == RunInfo("r1", whole=True, outside=["x"])
+    items = [planned("a", case=CASE), planned("b", check="load")]
+    folder.write_collected(items)
+    folder.write_planned(items[:1])
+    info = RunInfo("r1", whole=True, outside=["x"], resident_peak_bytes=2**31)
+    folder.write_run(info)
+    assert folder.read_collected() == items
+    assert folder.read_planned() == items[:1]
+    assert folder.read_run() == info
+    assert "neighbours" not in folder.collected.read_text()
 
 
 def test_what_a_worker_was_at_is_read_back_until_it_lands(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 
+import psutil
 import pytest
 from gate_data import ENTRY, row, write_known
 from subject_files import BAD, SUITE
@@ -70,6 +71,15 @@ def test_each_check_is_an_item_with_a_record(project, run):
     assert record.reproduce.startswith("harness check bad.py:Mine --case mistral/")
     assert record.versions["torch"]
     assert not results(project).inflight.exists()
+    resident = results(project).read_run().resident_peak_bytes
+    assert resident is not None
+    assert resident >= psutil.Process().memory_info().rss // 2  # torch is in it
+
+
+def test_the_size_of_a_worker_is_in_the_run_and_in_no_record(project, run):
+    run("bad.py:Mine", "-n1", select=PREFILL_W)
+    assert results(project).read_run().resident_peak_bytes > 0
+    assert "resident" not in results(project).records.read_text()
 
 
 @pytest.mark.usefixtures("project")
@@ -115,8 +125,11 @@ def test_a_worker_that_dies_in_mid_case_loses_no_record(project, run, subject, h
     assert verdict(project)[1].reasons == ["2 checks broke"]
 
 
-from gate_data import ENTRY, row, write_known
-from subject_files import BAD, SUITE
+def test_a_crash_is_no_known_failure(project, run):
+    folder = project.path / "suites" / "known_failures"
+    text = ENTRY.replace('"ours"', '"killed"')
+    write_known(folder, text, rows=[row(subject="killed", case="mistral/prefill-w/float32/b1")])
+    run("bad.py:Killed", "-n1", select=PREFILL_W)
     assert list(statuses(project).values()) == ["error"]
 
 
@@ -142,8 +155,14 @@ def test_a_hang_that_no_signal_ends_costs_its_worker_and_no_record(project, run)
     assert "hung: no answer within 2 s" in hung.message
 
 
-from gate_data import ENTRY, row, write_known
-from subject_files import BAD, SUITE
+def test_known_fixed_and_not_claimed_are_counted_apart(project, run):
+    select = "visibility and " + SELECTED
+    run("bad.py:Narrow", "-n0", select=select).assert_outcomes(failed=3, passed=1)
+    seen = results(project).read_records()
+    filed = [row("B1", "narrow", r.check, r.case, r.kind, "", r.first_bad) for r in seen]
+    text = ENTRY.replace('"ours"', '"narrow"')
+    write_known(project.path / "suites" / "known_failures", text, rows=filed)
+    result = run("bad.py:Narrow", "-n0", select=select)
     result.assert_outcomes(failed=1, skipped=0)
     result.stdout.fnmatch_lines(["*1 failed, *3 known in*"])
     assert sorted(statuses(project).values()) == ["fixed", "known", "known", "known"]
@@ -177,8 +196,9 @@ def test_a_bad_target_is_a_usage_error_in_one_line(run):
     result.stderr.fnmatch_lines(["ERROR: --subject: bad.py:Min: no class Min; did you mean Mine*"])
 
 
-from gate_data import ENTRY, row, write_known
-from subject_files import BAD, SUITE
+def test_a_bad_known_failure_is_a_usage_error_in_one_line(project, run):
+    (project.path / "suites" / "known_failures" / "mine.toml").write_text("[B1]\n")
+    result = run("bad.py:Mine")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: known failures: mine.toml, B1: subjects is missing"])
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.cases.case import parse
 from harness.gate.known import Cause
 from harness.gate.known_files import KEY, VALUES, load
-from harness.results.record import Record
+from harness.results import record as records
+from harness.results.record import Origin, Record
 
 CASE = "mistral/chunk-4/float32/b1"
 
@@ -77,3 +79,9 @@ def entries(
     """The known failures of a folder with these two files."""
     write_known(folder, text, rows=rows, package=package)
     return load(folder)
+
+
+def planned(item: str, subject: str = "ours", check: str = "values", case: str = "") -> Record:
+    """The record of a check that is to run, as a collecting process writes it."""
+    where = Origin(subject, subject)
+    return records.planned(where, "r1", item, check, parse(case) if case else None)

@@ -1,20 +1,27 @@
-"""Numbers and positions as people read them."""
+"""How figures, positions and messages are written for people."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
+_MIB = 2**20
 
-def number(value: float | None) -> str:
-    """Whole numbers in full with their thousands apart, others to three digits; "" for None."""
+
+def number(value: float | None, none: str = "") -> str:
+    """Whole numbers in full with their thousands apart, others to three digits; `none` for None."""
     if value is None:
-        return ""
+        return none
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def mebibytes(nbytes: float) -> str:
+    """ "1,024 MiB": bytes in MiB, to a tenth."""
+    return f"{number(round(nbytes / _MIB, 1))} MiB"
 
 
 def duration(value: float | None) -> str:
@@ -38,3 +45,9 @@ def spans(positions: Iterable[int]) -> str:
 def plural(n: int, one: str, many: str = "") -> str:
     """ "1 case", "2 cases"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def cut(text: str, length: int) -> str:
+    """Text on one line of at most `length` characters: a long message must not swamp the page."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else f"{flat[: length - 1]}…"
