@@ -34,7 +34,7 @@ class Job:
     origin: Origin
     check: str
     case: Case | None = None
-    subject: Target | None = None
+    target: Target | None = None
     status: str = ""
     message: str = ""
 
@@ -56,10 +56,10 @@ class Job:
 
     def run(self, record: Record, known: Iterable[Cause]) -> Record:
         """Run the check and judge its record by the known failures."""
-        if self.case is None or self.subject is None:
+        if self.case is None or self.target is None:
             record.seconds = 0.0
             return record
-        return known_failures.judge(execute(self.subject, record, self.case), known)
+        return known_failures.judge(execute(self.target, record, self.case), known)
 
 
 class Matrix:
