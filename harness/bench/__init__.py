@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-
-def _decode(repeats: int) -> dict[str, Any]:
-    from harness.bench.decode import decode_step
-
-    return decode_step(repeats)
-
-
-def _probe(repeats: int) -> dict[str, Any]:
-    from harness.bench.probe import probe_overhead
-
-    return probe_overhead(repeats)
-
-
-def _static(repeats: int) -> dict[str, Any]:
-    from harness.bench.static_io import static_io
-
-    return static_io(repeats)
-
-
-def _routing(repeats: int, *, long: bool = False) -> dict[str, Any]:
-    from harness.bench.routing import routing
-
-    return routing(repeats, long=long)
-
-
-#: Every benchmark by name; each takes the number of repeats, and those of LONG a flag `long`.
-BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
-    "decode": _decode,
-    "probe": _probe,
-    "static": _static,
-    "routing": _routing,
+#: Every benchmark by name: the module, imported when it is asked for, and its function.
+BENCHMARKS = {
+    "decode": ("decode", "decode_step"),
+    "probe": ("probe", "probe_overhead"),
+    "static": ("static_io", "static_io"),
+    "routing": ("routing", "routing"),
 }
 
-#: Benchmarks that leave out by default what takes many minutes.
+#: Benchmarks that leave out by default what takes many minutes; they take a flag `long`.
 LONG = frozenset({"routing"})
+
+
+def run(name: str, repeats: int, **options: Any) -> dict[str, Any]:
+    """The figures of one benchmark.  options: `long=True` for those of LONG."""
+    module, function = BENCHMARKS[name]
+    figures: dict[str, Any] = getattr(import_module(f"harness.bench.{module}"), function)(
+        repeats, **options
+    )
+    return figures

@@ -10,12 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 from harness.law import Layer
-
-LayerType = Literal["full_attention", "sliding_attention", "chunked_attention"]
-Scheme = Literal["full", "uniform", "interleaved", "sink", "chunked"]
 
 _SHORT = {
     "sliding": "sliding_attention",
@@ -175,52 +171,131 @@ def pattern_types(
 def _row(
     name: str,
     family: str,
-    n_layers: int,
-    kv: int,
-    hd: int,
-    w: int | None = None,
-    p: int | None = None,
     *,
-    sink: int = 0,
+    n_layers: int,
+    n_kv_heads: int,
+    head_dim: int,
+    window: int | None = None,
     chunk: int | None = None,
-    shared: int = 0,
-    ghd: int | None = None,
-    gkv: int | None = None,
+    every: int | None = None,
+    n_shared: int = 0,
+    global_head_dim: int | None = None,
+    global_kv_heads: int | None = None,
 ) -> Model:
-    if w is None and chunk is None:
+    """A released model.  every: each how-manieth layer is a full one; None: none is."""
+    if window is None and chunk is None:
         kinds: tuple[str, ...] = ("full_attention",) * n_layers
     else:
         local = "chunked_attention" if chunk else "sliding_attention"
-        kinds = pattern_types(n_layers, p, local)
-    return Model(name, family, kinds, kv, hd, w, sink, chunk, shared, ghd, gkv)
+        kinds = pattern_types(n_layers, every, local)
+    return Model(
+        name,
+        family,
+        kinds,
+        n_kv_heads,
+        head_dim,
+        window=window,
+        chunk=chunk,
+        n_shared=n_shared,
+        global_head_dim=global_head_dim,
+        global_kv_heads=global_kv_heads,
+    )
 
 
-#        name             family     layers kv hd   W     P
+#: Geometry as released, by name; `estimate/model_id.py` knows the names that people write.
 PUBLISHED: dict[str, Model] = {
     m.name: m
     for m in (
-        _row("gemma2-2b", "gemma2", 26, 4, 256, 4096, 2),
-        _row("gemma2-9b", "gemma2", 42, 8, 256, 4096, 2),
-        _row("gemma2-27b", "gemma2", 46, 16, 128, 4096, 2),
-        _row("gemma3-1b", "gemma3", 26, 1, 256, 512, 6),
-        _row("gemma3-4b", "gemma3", 34, 4, 256, 1024, 6),
-        _row("gemma3-12b", "gemma3", 48, 8, 256, 1024, 6),
-        _row("gemma3-27b", "gemma3", 62, 16, 128, 1024, 6),
-        _row("gemma3n-e2b", "gemma3n", 30, 2, 256, 512, 5, shared=10),
-        _row("gemma3n-e4b", "gemma3n", 35, 2, 256, 512, 5, shared=15),
-        _row("gemma4-e2b", "gemma4", 35, 1, 256, 512, 5, shared=20, ghd=512),
-        _row("gemma4-e4b", "gemma4", 42, 2, 256, 512, 6, shared=18, ghd=512),
-        _row("gemma4-26b", "gemma4", 30, 8, 256, 1024, 6, ghd=512, gkv=2),
-        _row("gemma4-31b", "gemma4", 60, 16, 256, 1024, 6, ghd=512, gkv=4),
-        _row("gpt-oss-20b", "gpt-oss", 24, 8, 64, 128, 2),
-        _row("gpt-oss-120b", "gpt-oss", 36, 8, 64, 128, 2),
-        _row("command-r7b", "cohere2", 32, 8, 128, 4096, 4),
-        _row("mistral-7b-v0.1", "mistral", 32, 8, 128, 4096),
-        _row("mistral-7b-v0.3", "mistral", 32, 8, 128),
-        _row("llama4-scout", "llama4", 48, 8, 128, chunk=8192, p=4),
-        _row("llama3-8b", "llama3", 32, 8, 128),
-        _row("phi3-mini-4k", "phi3", 32, 32, 96, 2047),
-        _row("qwen2.5-7b", "qwen2", 28, 4, 128),
+        _row("gemma2-2b", "gemma2", n_layers=26, n_kv_heads=4, head_dim=256, window=4096, every=2),
+        _row("gemma2-9b", "gemma2", n_layers=42, n_kv_heads=8, head_dim=256, window=4096, every=2),
+        _row(
+            "gemma2-27b", "gemma2", n_layers=46, n_kv_heads=16, head_dim=128, window=4096, every=2
+        ),
+        _row("gemma3-1b", "gemma3", n_layers=26, n_kv_heads=1, head_dim=256, window=512, every=6),
+        _row("gemma3-4b", "gemma3", n_layers=34, n_kv_heads=4, head_dim=256, window=1024, every=6),
+        _row("gemma3-12b", "gemma3", n_layers=48, n_kv_heads=8, head_dim=256, window=1024, every=6),
+        _row(
+            "gemma3-27b", "gemma3", n_layers=62, n_kv_heads=16, head_dim=128, window=1024, every=6
+        ),
+        _row(
+            "gemma3n-e2b",
+            "gemma3n",
+            n_layers=30,
+            n_kv_heads=2,
+            head_dim=256,
+            window=512,
+            every=5,
+            n_shared=10,
+        ),
+        _row(
+            "gemma3n-e4b",
+            "gemma3n",
+            n_layers=35,
+            n_kv_heads=2,
+            head_dim=256,
+            window=512,
+            every=5,
+            n_shared=15,
+        ),
+        _row(
+            "gemma4-e2b",
+            "gemma4",
+            n_layers=35,
+            n_kv_heads=1,
+            head_dim=256,
+            window=512,
+            every=5,
+            n_shared=20,
+            global_head_dim=512,
+        ),
+        _row(
+            "gemma4-e4b",
+            "gemma4",
+            n_layers=42,
+            n_kv_heads=2,
+            head_dim=256,
+            window=512,
+            every=6,
+            n_shared=18,
+            global_head_dim=512,
+        ),
+        _row(
+            "gemma4-26b",
+            "gemma4",
+            n_layers=30,
+            n_kv_heads=8,
+            head_dim=256,
+            window=1024,
+            every=6,
+            global_head_dim=512,
+            global_kv_heads=2,
+        ),
+        _row(
+            "gemma4-31b",
+            "gemma4",
+            n_layers=60,
+            n_kv_heads=16,
+            head_dim=256,
+            window=1024,
+            every=6,
+            global_head_dim=512,
+            global_kv_heads=4,
+        ),
+        _row("gpt-oss-20b", "gpt-oss", n_layers=24, n_kv_heads=8, head_dim=64, window=128, every=2),
+        _row(
+            "gpt-oss-120b", "gpt-oss", n_layers=36, n_kv_heads=8, head_dim=64, window=128, every=2
+        ),
+        _row(
+            "command-r7b", "cohere2", n_layers=32, n_kv_heads=8, head_dim=128, window=4096, every=4
+        ),
+        _row("mistral-7b-v0.1", "mistral", n_layers=32, n_kv_heads=8, head_dim=128, window=4096),
+        _row("mistral-7b-v0.3", "mistral", n_layers=32, n_kv_heads=8, head_dim=128),
+        _row(
+            "llama4-scout", "llama4", n_layers=48, n_kv_heads=8, head_dim=128, chunk=8192, every=4
+        ),
+        _row("llama3-8b", "llama3", n_layers=32, n_kv_heads=8, head_dim=128),
+        _row("phi3-mini-4k", "phi3", n_layers=32, n_kv_heads=32, head_dim=96, window=2047),
+        _row("qwen2.5-7b", "qwen2", n_layers=28, n_kv_heads=4, head_dim=128),
     )
 }
 

@@ -1,3 +1,5 @@
 """`harness.schemes.band.routing` under the name that users import."""
 
-from harness.schemes.band.routing import *  # noqa: F403
+from harness.schemes.band.routing import SWITCH, Router, install, routing, uninstall
+
+__all__ = ["SWITCH", "Router", "install", "routing", "uninstall"]

@@ -158,7 +158,7 @@ def test_a_damaged_entry_is_made_anew(tmp_path: Path, damage: Callable[[bytes], 
 RACE = """
 import sys
 from pathlib import Path
-from harness.export.prelower import prelower
+from harness.run.prelower import prelower
 from harness.export.program_cache import Entry, ProgramCache
 payload = bytes([int(sys.argv[2])]) * 2_000_000
 for _ in range(20):
@@ -244,7 +244,7 @@ def test_a_program_is_known_by_all_that_it_depends_on(
 
 LOWERING = """
 from pathlib import Path
-from harness.subjects.own import Static
+from harness.subjects.own.caches import Static
 
 class Lowering(Static):
     name = "lowering"
