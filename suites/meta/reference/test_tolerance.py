@@ -53,6 +53,12 @@ def test_a_permuted_order_of_summation_stays_within_the_bound() -> None:
         assert (tolerance.row_error(got, exact) <= bound).all()
 
 
+@pytest.mark.parametrize("dtype", tolerance.MOVED)
+def test_what_counts_as_moved_lies_just_above_rounding(dtype: str) -> None:
+    rounding = tolerance.DOUBT * torch.finfo(getattr(torch, dtype)).eps / 2
+    assert rounding < tolerance.MOVED[dtype] < rounding * (1000 if dtype == "float64" else 10)
+
+
 def test_nan_and_infinity_are_errors() -> None:
     rows = torch.zeros(1, 3, 4)
     rows[0, 1, 2] = torch.nan

@@ -177,13 +177,14 @@ def test_of_two_steps_the_last_is_given():
 def test_a_year_of_nights_is_small_and_quick(history):
     """365 nights of 2,000 cases: a size and times that a morning can afford."""
     noise = random.Random(0)
+    began = time.perf_counter()
     for n in range(NIGHTS):
         slower = 1.5 if n >= STEP_AT else 1.0
         made = frame(CASES)
         made["seconds"] = [0.1 * slower * noise.uniform(0.95, 1.05) for _ in range(CASES)]
         add(history, n, with_status(made, 7, "fail") if n >= NIGHTS - 3 else made)
     size = sum(history.files.size(f"{history.path}/{run}.parquet") for run in history.runs())
-    began = time.perf_counter()
+    wrote, began = time.perf_counter() - began, time.perf_counter()
     steps = history.steps(last=NIGHTS)
     since = history.broken_since()
     assert history.nights().shape[0] == 14
@@ -194,4 +195,6 @@ def test_a_year_of_nights_is_small_and_quick(history):
     per_record = size / (NIGHTS * CASES)
     assert per_record < 60, "more than a compressed row needs"
     print(f"{size / 1e6:.1f} MB, {per_record:.1f} bytes a record, {took:.2f} s for four queries")
-    assert took < 30
+    assert took < wrote, (
+        "reading a year takes longer than writing it did, on a machine of any speed"
+    )
