@@ -298,25 +298,39 @@ def _member(call: ast.Call) -> list[str]:
 
 
 def fields(kind: str) -> Callable[[str], str]:
-    """A maker of a dataclass's table, which keeps what the page says of each field."""
+    """A maker of a dataclass's table, which keeps what the page says of each field.
+
+    A field of which the page says nothing yet takes what the class's docstring says of it.
+    """
 
     def make(before: str) -> str:
         said = dict(re.findall(r"^\| `(\w+)` \| (?:\\\||[^|])* \| (.*?) \|$", before, re.M))
+        held = _dataclass(kind)
         rows = [
-            [f"`{f.name}`", f"`{f.type}`".replace("|", "\\|"), said.get(f.name, "")]
-            for f in dataclasses.fields(_dataclass(kind))
+            [
+                f"`{f.name}`",
+                f"`{f.type}`".replace("|", "\\|"),
+                said.get(f.name) or _said(held, f.name),
+            ]
+            for f in dataclasses.fields(held)
         ]
         return table(["field", "type", "meaning"], rows)
 
     return make
 
 
+def _said(held: type, field: str) -> str:
+    """What a docstring says of a field: "name: meaning." or "name: meaning;"."""
+    found = re.search(rf"\b{field}: (.+?)(?=[.;](?:\s|$))", " ".join((held.__doc__ or "").split()))
+    return found[1] if found else ""
+
+
 def _dataclass(kind: str) -> type:
     from harness.gate.verdict import Verdict
     from harness.results.folder import RunInfo
-    from harness.results.record import Collected, Record
+    from harness.results.record import Record
 
-    return {c.__name__: c for c in (Record, Collected, RunInfo, Verdict)}[kind]
+    return {c.__name__: c for c in (Record, RunInfo, Verdict)}[kind]
 
 
 def statuses() -> str:
@@ -440,7 +454,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "commands": lambda _: commands(),
     "optional members": optional_members,
     "example": lambda _: f"\n```python\n{EXAMPLE.read_text('utf-8')}```\n\n",
-    **{f"fields of {k}": fields(k) for k in ("Record", "Collected", "RunInfo", "Verdict")},
+    **{f"fields of {k}": fields(k) for k in ("Record", "RunInfo", "Verdict")},
     **{f"only {name}": lambda _, name=name: only(name) for name in check_names()},
 }
 

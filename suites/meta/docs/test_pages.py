@@ -91,6 +91,13 @@ def test_every_field_of_the_results_has_a_meaning() -> None:
     assert not empty, f"docs/results.md does not say what {empty} mean"
 
 
+_DOC = """What it is.
+
+run: its id; reach: how far it goes,
+so that it is known.  More.
+"""
+
+
 def test_what_is_written_of_a_field_is_kept() -> None:
     maker = generate.MAKERS["fields of Record"]
     before = "| `batch` | `int \\| None` | rows of the case |\n| `gone` | `int` | no more |\n"
@@ -98,6 +105,11 @@ def test_what_is_written_of_a_field_is_kept() -> None:
     assert "| `batch` | `int \\| None` | rows of the case |" in after
     assert "gone" not in after
     assert maker(after) == after
+
+
+def test_a_new_field_takes_what_the_class_says() -> None:
+    assert "so that it is known" in generate._said(type("A", (), {"__doc__": _DOC}), "reach")
+    assert generate._said(type("A", (), {"__doc__": _DOC}), "other") == ""
 
 
 def test_every_page_is_in_the_navigation() -> None:
