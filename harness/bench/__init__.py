@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 
-def _decode(repeats: int) -> dict[str, Any]:
-    from harness.bench.decode import decode_step
-
-    return decode_step(repeats)
-
-
-def _probe(repeats: int) -> dict[str, Any]:
-    from harness.bench.probe import probe_overhead
-
-    return probe_overhead(repeats)
+def _run(name: str, repeats: int, **options: bool) -> dict[str, Any]:
+    """The figures of a benchmark; torch is imported here, when one is to run."""
+    figures: dict[str, Any] = import_module(f"{__name__}.{name}").run(repeats, **options)
+    return figures
 
 
-def _static(repeats: int) -> dict[str, Any]:
-    from harness.bench.static_io import static_io
-
-    return static_io(repeats)
-
-
-def _routing(repeats: int, *, long: bool = False) -> dict[str, Any]:
-    from harness.bench.routing import routing
-
-    return routing(repeats, long=long)
-
-
-#: Every benchmark by name; each takes the number of repeats, and those of LONG a flag `long`.
+#: Every benchmark by the name of its module here, each of which has a function `run`.  All take
+#: the number of repeats, and those of LONG a flag `long`.
 BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
-    "decode": _decode,
-    "probe": _probe,
-    "static": _static,
-    "routing": _routing,
+    name: partial(_run, name) for name in ("decode", "probe", "static", "routing")
 }
 
 #: Benchmarks that leave out by default what takes many minutes.

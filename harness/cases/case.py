@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.cases import schedules
-from harness.cases.models import TINY, Model, tiny
+from harness.cases.models import Model, tiny
 from harness.cases.schedules import Schedule
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -81,13 +80,6 @@ class Case:
         return replace(self, dtype=dtype)
 
 
-def cases_for(
-    model: Model, run: Iterable[Schedule], dtype: str = "float32", batch: int = 1
-) -> list[Case]:
-    """One case per schedule."""
-    return [Case(model, schedule, dtype, batch) for schedule in run]
-
-
 def parse(case_id: str) -> Case:
     """The case of an id, "model/schedule/dtype/bN".
 
@@ -115,8 +107,3 @@ def parse(case_id: str) -> Case:
             f"unknown schedule {parts[1]!r}; known: {', '.join(known)}, or steps-5.x.9.r7.c.1"
         )
     return Case(model, known[parts[1]], parts[2], int(parts[3][1:]))
-
-
-def model_names() -> list[str]:
-    """Every tiny model by name."""
-    return list(TINY)

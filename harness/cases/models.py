@@ -1,21 +1,21 @@
 """The table of models: published geometry, and tiny versions that keep its shape.
 
-A new model is one row in `PUBLISHED`.  Sources: the models' own config.json files, as listed in
-the transformers documentation of each family; bytes of a cached layer are
-kv_heads * (d_k + d_v) * bytes per element * slots, so no row needs the number of query heads.
+A new model is one row in `published.csv`, whose columns are the fields of `Model`; `pattern` is
+that of `pattern_types`.  Sources: the models' own config.json files, as listed in the transformers
+documentation of each family; bytes of a cached layer are kv_heads * (d_k + d_v) * bytes per
+element * slots, so no row needs the number of query heads.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
 from harness.law import Layer
-
-LayerType = Literal["full_attention", "sliding_attention", "chunked_attention"]
-Scheme = Literal["full", "uniform", "interleaved", "sink", "chunked"]
 
 _SHORT = {
     "sliding": "sliding_attention",
@@ -172,57 +172,28 @@ def pattern_types(
     return tuple("full_attention" if (i + 1) % pattern == 0 else local for i in range(n_layers))
 
 
-def _row(
-    name: str,
-    family: str,
-    n_layers: int,
-    kv: int,
-    hd: int,
-    w: int | None = None,
-    p: int | None = None,
-    *,
-    sink: int = 0,
-    chunk: int | None = None,
-    shared: int = 0,
-    ghd: int | None = None,
-    gkv: int | None = None,
-) -> Model:
-    if w is None and chunk is None:
-        kinds: tuple[str, ...] = ("full_attention",) * n_layers
+def _published() -> dict[str, Model]:
+    """Every row of `published.csv`, which is read once, when this module is imported."""
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
+        return {model.name: model for model in map(_from_row, csv.DictReader(file))}
+
+
+def _from_row(row: dict[str, str]) -> Model:
+    """A row's model.  An empty cell leaves a field at its default; layer types are worked out."""
+    name, family = row.pop("name"), row.pop("family")
+    fields: dict[str, Any] = {column: int(cell) for column, cell in row.items() if cell}
+    n_layers, pattern = fields.pop("n_layers"), fields.pop("pattern", None)
+    if "chunk" in fields:
+        kinds = pattern_types(n_layers, pattern, "chunked_attention")
+    elif "window" in fields:
+        kinds = pattern_types(n_layers, pattern, "sliding_attention")
     else:
-        local = "chunked_attention" if chunk else "sliding_attention"
-        kinds = pattern_types(n_layers, p, local)
-    return Model(name, family, kinds, kv, hd, w, sink, chunk, shared, ghd, gkv)
+        kinds = ("full_attention",) * n_layers
+    return Model(name, family, kinds, **fields)
 
 
-#        name             family     layers kv hd   W     P
-PUBLISHED: dict[str, Model] = {
-    m.name: m
-    for m in (
-        _row("gemma2-2b", "gemma2", 26, 4, 256, 4096, 2),
-        _row("gemma2-9b", "gemma2", 42, 8, 256, 4096, 2),
-        _row("gemma2-27b", "gemma2", 46, 16, 128, 4096, 2),
-        _row("gemma3-1b", "gemma3", 26, 1, 256, 512, 6),
-        _row("gemma3-4b", "gemma3", 34, 4, 256, 1024, 6),
-        _row("gemma3-12b", "gemma3", 48, 8, 256, 1024, 6),
-        _row("gemma3-27b", "gemma3", 62, 16, 128, 1024, 6),
-        _row("gemma3n-e2b", "gemma3n", 30, 2, 256, 512, 5, shared=10),
-        _row("gemma3n-e4b", "gemma3n", 35, 2, 256, 512, 5, shared=15),
-        _row("gemma4-e2b", "gemma4", 35, 1, 256, 512, 5, shared=20, ghd=512),
-        _row("gemma4-e4b", "gemma4", 42, 2, 256, 512, 6, shared=18, ghd=512),
-        _row("gemma4-26b", "gemma4", 30, 8, 256, 1024, 6, ghd=512, gkv=2),
-        _row("gemma4-31b", "gemma4", 60, 16, 256, 1024, 6, ghd=512, gkv=4),
-        _row("gpt-oss-20b", "gpt-oss", 24, 8, 64, 128, 2),
-        _row("gpt-oss-120b", "gpt-oss", 36, 8, 64, 128, 2),
-        _row("command-r7b", "cohere2", 32, 8, 128, 4096, 4),
-        _row("mistral-7b-v0.1", "mistral", 32, 8, 128, 4096),
-        _row("mistral-7b-v0.3", "mistral", 32, 8, 128),
-        _row("llama4-scout", "llama4", 48, 8, 128, chunk=8192, p=4),
-        _row("llama3-8b", "llama3", 32, 8, 128),
-        _row("phi3-mini-4k", "phi3", 32, 32, 96, 2047),
-        _row("qwen2.5-7b", "qwen2", 28, 4, 128),
-    )
-}
+#: Published models by name, in the order of the table.
+PUBLISHED: dict[str, Model] = _published()
 
 
 def _named(name: str, published: str, head_dim: int = 16) -> Model:

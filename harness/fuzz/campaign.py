@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -147,6 +147,3 @@ def keep(done: Done, path: Path) -> None:
     if done.find is not None:
         with path.open("a", encoding="utf-8") as out:
             out.write(json.dumps({**asdict(done.find), "seed": done.task.seed}) + "\n")
-
-
-Engine = Callable[[Iterator[Task], float], Iterator[Done]]

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.mil import maths, products, writes
+from harness.mil import maths, products, writes  # noqa: F401  # they register their kernels
 from harness.mil.arrays import Value
 from harness.mil.blocks import is_weight, last_reads, reads
 from harness.mil.errors import UnknownOpError
 from harness.mil.inference import REVIEWED, Inferred
 from harness.mil.kernels import KERNELS, Computed
 from harness.mil.values import Declared, declared_dtype
-
-#: Kernels register themselves when their module is imported.
-_KERNEL_MODULES = (maths, products, writes)
 
 #: Compressed weights, unpacked by coremltools' own code.
 UNPACKED = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.cases import schedules
-from harness.cases.case import Case, cases_for, parse, stable_seed
+from harness.cases.case import Case, parse, stable_seed
 from harness.cases.models import PUBLISHED, TINY, pattern_types, tiny
 from harness.cases.schedules import Feed, Reset, Rewind, Schedule, chunks
 
@@ -86,7 +86,7 @@ def _all_cases() -> list[Case]:
             schedules.rewinds,
             schedules.byte_runs,
         ):
-            out += cases_for(model, make(turn, model.sink))
+            out += [Case(model, schedule) for schedule in make(turn, model.sink)]
     return out
 
 

@@ -22,7 +22,7 @@ Run = Callable[..., tuple[int, str, str]]
 #: Runs the command, then says what it imported and what CPU time that took.
 PROBE = """
 import resource, sys
-from harness.cli import main
+from harness.cli.main import main
 try:
     main()
 except SystemExit as end:

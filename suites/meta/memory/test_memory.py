@@ -19,7 +19,7 @@ import torch
 from memory_workloads import SHAPES, Workload, workloads
 from torch import Tensor
 
-from harness.bench.probe import probe_overhead
+from harness.bench import probe
 from harness.law import Layer
 from harness.memory import ProbeError, canary, check_probe, events, measure, secondary, step
 from harness.memory.scaling import exponent, second_difference
@@ -312,8 +312,8 @@ def test_secondary_figures_see_what_the_allocator_does_not() -> None:
 
 
 def test_probe_overhead_reports_ratios() -> None:
-    report = probe_overhead(repeats=1)
+    report = probe.run(repeats=1)
     assert all(timed["ratio"] > 0 for timed in report["workloads"].values())
     assert report["threads"] == 1
     with pytest.raises(ValueError, match="repeats must be an integer >= 1, got 0"):
-        probe_overhead(repeats=0)
+        probe.run(repeats=0)
