@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
-#: Every benchmark by name: the module, imported when it is asked for, and its function.
-BENCHMARKS = {
-    "decode": ("decode", "decode_step"),
-    "probe": ("probe", "probe_overhead"),
-    "static": ("static_io", "static_io"),
-    "routing": ("routing", "routing"),
+
+def _run(name: str, repeats: int, **options: bool) -> dict[str, Any]:
+    """The figures of a benchmark; torch is imported here, when one is to run."""
+    figures: dict[str, Any] = import_module(f"{__name__}.{name}").run(repeats, **options)
+    return figures
+
+
+#: Every benchmark by the name of its module here, each of which has a function `run`.  All take
+#: the number of repeats, and those of LONG a flag `long`.
+BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
+    name: partial(_run, name) for name in ("decode", "probe", "static", "routing")
 }
 
-#: Benchmarks that leave out by default what takes many minutes; they take a flag `long`.
+#: Benchmarks that leave out by default what takes many minutes.
 LONG = frozenset({"routing"})
-
-
-def run(name: str, repeats: int, **options: Any) -> dict[str, Any]:
-    """The figures of one benchmark.  options: `long=True` for those of LONG."""
-    module, function = BENCHMARKS[name]
-    figures: dict[str, Any] = getattr(import_module(f"harness.bench.{module}"), function)(
-        repeats, **options
-    )
-    return figures

@@ -28,7 +28,7 @@ Answer = tuple[Tensor, Tensor, Tensor | None]
 Update = Callable[[Tensor, Tensor], Answer]
 
 
-def decode_step(repeats: int = 31, contexts: tuple[int, ...] = CONTEXTS) -> dict[str, Any]:
+def run(repeats: int = 31, contexts: tuple[int, ...] = CONTEXTS) -> dict[str, Any]:
     """Time and bytes of one decode step of every cache at every context.
 
     Returns per context and cache the median seconds, the peak bytes of a step and the bytes held;
@@ -39,16 +39,11 @@ def decode_step(repeats: int = 31, contexts: tuple[int, ...] = CONTEXTS) -> dict
     timing.check_repeats(repeats)
     if not contexts or min(contexts) < WINDOW:
         raise ValueError(f"contexts must be at least the window of {WINDOW}, got {contexts!r}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            return _run(repeats, tuple(sorted(contexts)))
-    finally:
-        torch.set_num_threads(threads)
+    with timing.threads(1), torch.no_grad():
+        return _figures(repeats, tuple(sorted(contexts)))
 
 
-def _run(repeats: int, contexts: tuple[int, ...]) -> dict[str, Any]:
+def _figures(repeats: int, contexts: tuple[int, ...]) -> dict[str, Any]:
     # One ring per context, all stepped in turn: its flatness is a ratio of one run as well.
     rings = {f"at {n}": _step(_ring(n), n) for n in contexts}
     flat = timing.interleaved(rings, repeats)

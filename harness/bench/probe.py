@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from harness.bench import timing
 from harness.law import Layer
 from harness.memory import check_probe, measure
 from harness.reference import oracle
 
 
-def probe_overhead(repeats: int = 21) -> dict[str, Any]:
+def run(repeats: int = 21) -> dict[str, Any]:
     """Time of `measure(call, warmup=0)` over that of `call()`, per workload.
 
     Bare and measured calls take turns in one process on one thread, and the ratio is taken pair
@@ -26,15 +27,10 @@ def probe_overhead(repeats: int = 21) -> dict[str, Any]:
 
     Raises ValueError for repeats < 1, ProbeError where memory cannot be measured.
     """
-    if isinstance(repeats, bool) or repeats < 1:
-        raise ValueError(f"repeats must be an integer >= 1, got {repeats!r}")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    timing.check_repeats(repeats)
+    with timing.threads(1):
         check_probe()
         timed = {name: _compare(call, repeats) for name, call in _workloads().items()}
-    finally:
-        torch.set_num_threads(threads)
     return {"torch": torch.__version__, "threads": 1, "repeats": repeats, "workloads": timed}
 
 

@@ -59,7 +59,7 @@ def layers(device: str) -> list[Geometry]:
     ]
 
 
-def routing(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
+def run(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
     """Layers and the stack, on CUDA where there is one and on two threads of the CPU otherwise.
 
     long: with masked layers of every length on a CPU too, which takes two threads most of an hour.
@@ -75,17 +75,13 @@ def routing(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
     except ImportError:
         return {**timing.environment(repeats), "not installed": "transformers"}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
+    with timing.threads(THREADS):
         return {
             **timing.environment(repeats),
             "device": device_name(device),
             "layers": [layer(g, repeats, device, long=long) for g in layers(device.type)],
             "stacks": stacks(repeats, device),
         }
-    finally:
-        torch.set_num_threads(threads)
 
 
 def rounds(repeats: int, length: int) -> int:

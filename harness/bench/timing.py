@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 Call = Callable[[], object]
@@ -14,6 +15,19 @@ def check_repeats(repeats: int) -> None:
     """Raise ValueError unless repeats is an integer of at least 1."""
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise ValueError(f"repeats must be an integer >= 1, got {repeats!r}")
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """torch computes on n threads for the time of a with block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def interleaved(calls: Mapping[str, Call], repeats: int) -> dict[str, list[float]]:

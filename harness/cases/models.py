@@ -1,15 +1,19 @@
 """The table of models: published geometry, and tiny versions that keep its shape.
 
-A new model is one row in `PUBLISHED`.  Sources: the models' own config.json files, as listed in
-the transformers documentation of each family; bytes of a cached layer are
-kv_heads * (d_k + d_v) * bytes per element * slots, so no row needs the number of query heads.
+A new model is one row in `published.csv`, whose columns are the fields of `Model`; `pattern` is
+that of `pattern_types`.  Sources: the models' own config.json files, as listed in the transformers
+documentation of each family; bytes of a cached layer are kv_heads * (d_k + d_v) * bytes per
+element * slots, so no row needs the number of query heads.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from harness.law import Layer
 
@@ -173,136 +177,28 @@ def pattern_types(
     return tuple("full_attention" if (i + 1) % pattern == 0 else local for i in range(n_layers))
 
 
-def _row(
-    name: str,
-    family: str,
-    *,
-    n_layers: int,
-    n_kv_heads: int,
-    head_dim: int,
-    window: int | None = None,
-    chunk: int | None = None,
-    every: int | None = None,
-    n_shared: int = 0,
-    global_head_dim: int | None = None,
-    global_kv_heads: int | None = None,
-) -> Model:
-    """A released model.  every: each how-manieth layer is a full one; None: none is."""
-    if window is None and chunk is None:
-        kinds: tuple[str, ...] = ("full_attention",) * n_layers
+def _published() -> dict[str, Model]:
+    """Every row of `published.csv`, which is read once, when this module is imported."""
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
+        return {model.name: model for model in map(_from_row, csv.DictReader(file))}
+
+
+def _from_row(row: dict[str, str]) -> Model:
+    """A row's model.  An empty cell leaves a field at its default; layer types are worked out."""
+    name, family = row.pop("name"), row.pop("family")
+    fields: dict[str, Any] = {column: int(cell) for column, cell in row.items() if cell}
+    n_layers, pattern = fields.pop("n_layers"), fields.pop("pattern", None)
+    if "chunk" in fields:
+        kinds = pattern_types(n_layers, pattern, "chunked_attention")
+    elif "window" in fields:
+        kinds = pattern_types(n_layers, pattern, "sliding_attention")
     else:
-        local = "chunked_attention" if chunk else "sliding_attention"
-        kinds = pattern_types(n_layers, every, local)
-    return Model(
-        name,
-        family,
-        kinds,
-        n_kv_heads,
-        head_dim,
-        window=window,
-        chunk=chunk,
-        n_shared=n_shared,
-        global_head_dim=global_head_dim,
-        global_kv_heads=global_kv_heads,
-    )
+        kinds = ("full_attention",) * n_layers
+    return Model(name, family, kinds, **fields)
 
 
-#: Geometry as released, by name; `estimate/model_id.py` knows the names that people write.
-PUBLISHED: dict[str, Model] = {
-    m.name: m
-    for m in (
-        _row("gemma2-2b", "gemma2", n_layers=26, n_kv_heads=4, head_dim=256, window=4096, every=2),
-        _row("gemma2-9b", "gemma2", n_layers=42, n_kv_heads=8, head_dim=256, window=4096, every=2),
-        _row(
-            "gemma2-27b", "gemma2", n_layers=46, n_kv_heads=16, head_dim=128, window=4096, every=2
-        ),
-        _row("gemma3-1b", "gemma3", n_layers=26, n_kv_heads=1, head_dim=256, window=512, every=6),
-        _row("gemma3-4b", "gemma3", n_layers=34, n_kv_heads=4, head_dim=256, window=1024, every=6),
-        _row("gemma3-12b", "gemma3", n_layers=48, n_kv_heads=8, head_dim=256, window=1024, every=6),
-        _row(
-            "gemma3-27b", "gemma3", n_layers=62, n_kv_heads=16, head_dim=128, window=1024, every=6
-        ),
-        _row(
-            "gemma3n-e2b",
-            "gemma3n",
-            n_layers=30,
-            n_kv_heads=2,
-            head_dim=256,
-            window=512,
-            every=5,
-            n_shared=10,
-        ),
-        _row(
-            "gemma3n-e4b",
-            "gemma3n",
-            n_layers=35,
-            n_kv_heads=2,
-            head_dim=256,
-            window=512,
-            every=5,
-            n_shared=15,
-        ),
-        _row(
-            "gemma4-e2b",
-            "gemma4",
-            n_layers=35,
-            n_kv_heads=1,
-            head_dim=256,
-            window=512,
-            every=5,
-            n_shared=20,
-            global_head_dim=512,
-        ),
-        _row(
-            "gemma4-e4b",
-            "gemma4",
-            n_layers=42,
-            n_kv_heads=2,
-            head_dim=256,
-            window=512,
-            every=6,
-            n_shared=18,
-            global_head_dim=512,
-        ),
-        _row(
-            "gemma4-26b",
-            "gemma4",
-            n_layers=30,
-            n_kv_heads=8,
-            head_dim=256,
-            window=1024,
-            every=6,
-            global_head_dim=512,
-            global_kv_heads=2,
-        ),
-        _row(
-            "gemma4-31b",
-            "gemma4",
-            n_layers=60,
-            n_kv_heads=16,
-            head_dim=256,
-            window=1024,
-            every=6,
-            global_head_dim=512,
-            global_kv_heads=4,
-        ),
-        _row("gpt-oss-20b", "gpt-oss", n_layers=24, n_kv_heads=8, head_dim=64, window=128, every=2),
-        _row(
-            "gpt-oss-120b", "gpt-oss", n_layers=36, n_kv_heads=8, head_dim=64, window=128, every=2
-        ),
-        _row(
-            "command-r7b", "cohere2", n_layers=32, n_kv_heads=8, head_dim=128, window=4096, every=4
-        ),
-        _row("mistral-7b-v0.1", "mistral", n_layers=32, n_kv_heads=8, head_dim=128, window=4096),
-        _row("mistral-7b-v0.3", "mistral", n_layers=32, n_kv_heads=8, head_dim=128),
-        _row(
-            "llama4-scout", "llama4", n_layers=48, n_kv_heads=8, head_dim=128, chunk=8192, every=4
-        ),
-        _row("llama3-8b", "llama3", n_layers=32, n_kv_heads=8, head_dim=128),
-        _row("phi3-mini-4k", "phi3", n_layers=32, n_kv_heads=32, head_dim=96, window=2047),
-        _row("qwen2.5-7b", "qwen2", n_layers=28, n_kv_heads=4, head_dim=128),
-    )
-}
+#: Published models by name, in the order of the table.
+PUBLISHED: dict[str, Model] = _published()
 
 
 def _named(name: str, published: str, head_dim: int = 16) -> Model:

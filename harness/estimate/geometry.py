@@ -98,10 +98,6 @@ class Geometry:
         """True if any layer slides or is chunked."""
         return any(layer.law.bounded for layer in self.layers)
 
-    def facts_of(self, field: str) -> list[Fact]:
-        """Where a figure comes from."""
-        return [fact for fact in self.facts if fact.field == field]
-
 
 def from_model(model: Model, facts: Iterable[Fact] = ()) -> Geometry:
     """The geometry of a model of the table (`harness.cases.models`), published or tiny."""

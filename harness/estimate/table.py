@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from harness.estimate import model_id, peers
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles import PROFILES, Heuristic, LlamaCpp, Profile, Request, Unsupported
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: How a peer's figure is known.
 PEER = "a peer"
@@ -104,27 +100,3 @@ def published_lines(contexts: Sequence[int] = CONTEXTS) -> Iterator[Line]:
                 yield Line(geometry, context, row(profile, geometry, request))
             for figure in peer_rows(geometry, request):
                 yield Line(geometry, context, figure)
-
-
-def published_table(contexts: Sequence[int] = CONTEXTS) -> pd.DataFrame:
-    """`published_lines` as a frame: one row per figure.
-
-    Columns: model, family, context, name, honours, evidence, bytes (pd.NA for none), error, note.
-    """
-    import pandas as pd
-
-    records = [
-        {
-            "model": line.geometry.name,
-            "family": line.geometry.family,
-            "context": line.context,
-            "name": line.row.name,
-            "honours": line.row.honours,
-            "evidence": line.row.evidence,
-            "bytes": line.row.nbytes,
-            "error": line.row.error,
-            "note": line.row.note,
-        }
-        for line in published_lines(contexts)
-    ]
-    return pd.DataFrame.from_records(records).astype({"bytes": "Int64", "error": "Float64"})

@@ -80,4 +80,4 @@ def test_a_round_that_does_not_count_goes_first() -> None:
 @pytest.mark.parametrize("repeats", [0, True])
 def test_repeats_must_be_positive(repeats: int) -> None:
     with pytest.raises(ValueError, match="repeats"):
-        bench.routing(repeats)
+        bench.run(repeats)

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness.bench import timing
-from harness.bench.decode import decode_step
-from harness.bench.static_io import static_io
+from harness.bench import decode, static, timing
 from harness.cli.main import app
 
 
@@ -34,19 +32,19 @@ def test_the_first_round_does_not_count_and_calls_take_turns() -> None:
 @pytest.mark.parametrize("repeats", [0, -1, True])
 def test_repeats_must_be_positive(repeats: int) -> None:
     with pytest.raises(ValueError, match="repeats"):
-        decode_step(repeats)
+        decode.run(repeats)
     with pytest.raises(ValueError, match="repeats"):
-        static_io(repeats)
+        static.run(repeats)
 
 
 def test_a_step_of_the_ring_weighs_the_same_at_any_context() -> None:
-    figures = decode_step(repeats=2, contexts=(1024, 3072))
+    figures = decode.run(repeats=2, contexts=(1024, 3072))
     assert figures["ring_bytes_equal"] is True
     held = [context["peak_bytes"]["ring"] for context in figures["contexts"].values()]
     assert len(held) == 2
     assert held[0] == held[1] > 0
     with pytest.raises(ValueError, match="contexts"):
-        decode_step(repeats=1, contexts=(512,))
+        decode.run(repeats=1, contexts=(512,))
 
 
 def test_the_command_writes_json_and_names_what_there_is(tmp_path: Path) -> None:
@@ -67,7 +65,8 @@ def test_the_command_writes_json_and_names_what_there_is(tmp_path: Path) -> None
 def test_a_long_bench_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, bool]] = []
     monkeypatch.setattr(
-        "harness.bench.routing.routing", lambda repeats, *, long: told.append((repeats, long)) or {}
+        "harness.bench.routing.run",
+        lambda repeats, *, long=False: told.append((repeats, long)) or {},
     )
     for options in ([], ["--long"]):
         found = CliRunner().invoke(app, ["bench", "routing", "--repeats", "2", *options])

@@ -13,7 +13,7 @@ from gguf import GGUFEndian, GGUFWriter
 
 from harness.cases.models import PUBLISHED
 from harness.estimate import gguf_file, model_id
-from harness.estimate.geometry import Geometry, GeometryError, Sure, from_model
+from harness.estimate.geometry import Fact, Geometry, GeometryError, Sure, from_model
 from harness.estimate.gguf_metadata import metadata
 from harness.estimate.hf_write import to_config
 from harness.law import Layer
@@ -54,6 +54,10 @@ def keys(**more: Any) -> dict[str, Any]:
 
 def read(tmp_path: Path, arch: str, /, **more: Any) -> Geometry:
     return gguf_file.read_file(write(tmp_path / "a.gguf", arch, keys(**more)))
+
+
+def fact(geometry: Geometry, field: str) -> Fact:
+    return next(fact for fact in geometry.facts if fact.field == field)
 
 
 def windows(geometry: Geometry) -> list[int | None]:
@@ -121,16 +125,16 @@ def test_patterns(
 def test_constants_of_llama_cpp_are_marked(tmp_path: Path) -> None:
     geometry = read(tmp_path, "llama4", attention__sliding_window=...)
     assert [x.law for x in geometry.layers] == [*[Layer(chunk=8192)] * 3, Layer()] * 3
-    assert geometry.facts_of("chunk")[0].sure is Sure.FAMILY
+    assert fact(geometry, "chunk").sure is Sure.FAMILY
     assert read(tmp_path, "llama4").layers == geometry.layers, "whatever the key says"
     off = read(tmp_path, "llama4", attention__sliding_window=0)
     assert {x.law for x in off.layers} == {Layer()}
     shared = read(tmp_path, "gemma3n", block_count=30)
     assert sum(layer.owns for layer in shared.layers) == 20
-    assert shared.facts_of("layers without a cache")[0].sure is Sure.FAMILY
+    assert fact(shared, "layers without a cache").sure is Sure.FAMILY
     stated = read(tmp_path, "gemma3n", block_count=30, attention__shared_kv_layers=12)
     assert sum(layer.owns for layer in stated.layers) == 18
-    assert stated.facts_of("window")[0].source == "gemma3n.attention.sliding_window"
+    assert fact(stated, "window").source == "gemma3n.attention.sliding_window"
 
 
 def test_widths(tmp_path: Path) -> None:

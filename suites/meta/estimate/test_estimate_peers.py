@@ -187,17 +187,15 @@ def test_the_true_share_of_full_layers_is_not_one_in_six() -> None:
 
 
 def test_the_published_table_is_whole() -> None:
-    frame = table.published_table()
-    assert set(frame["model"]) == set(PUBLISHED)
-    assert set(frame["context"]) == {8192, 32_768, 131_072}
+    lines = list(table.published_lines())
+    assert {line.geometry.name for line in lines} == set(PUBLISHED)
+    assert {line.context for line in lines} == {8192, 32_768, 131_072}
     names = [line.name for line in _lines("gemma3-27b")]
-    assert len(frame) == len(PUBLISHED) * 3 * len(names)
-    assert str(frame["bytes"].dtype) == "Int64"
-    without = frame[frame["bytes"].isna()]
-    assert set(without["name"]) == {"executorch.sink"}
-    assert (without["note"] != "").all()
-    peers_rows = frame[frame["evidence"] == "a peer"]
-    assert peers_rows["error"].notna().all()
+    assert len(lines) == len(PUBLISHED) * 3 * len(names)
+    without = [line.row for line in lines if line.row.nbytes is None]
+    assert {row.name for row in without} == {"executorch.sink"}
+    assert all(row.note for row in without)
+    assert all(line.row.error is not None for line in lines if line.row.evidence == table.PEER)
 
 
 def _lines(row: str) -> list[table.Row]:

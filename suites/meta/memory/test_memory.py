@@ -20,7 +20,7 @@ import torch
 from memory_workloads import SHAPES, Workload, workloads
 from torch import Tensor
 
-from harness.bench.probe import probe_overhead
+from harness.bench import probe
 from harness.law import Layer
 from harness.memory import (
     ProbeError,
@@ -330,8 +330,8 @@ def test_the_peak_resident_size_stays_when_the_pages_are_gone() -> None:
 
 
 def test_probe_overhead_reports_ratios() -> None:
-    report = probe_overhead(repeats=1)
+    report = probe.run(repeats=1)
     assert all(timed["ratio"] > 0 for timed in report["workloads"].values())
     assert report["threads"] == 1
     with pytest.raises(ValueError, match="repeats must be an integer >= 1, got 0"):
-        probe_overhead(repeats=0)
+        probe.run(repeats=0)

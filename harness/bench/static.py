@@ -20,7 +20,7 @@ OURS, THEIRS = "harness.static", "executorch.static"
 WINDOW = 256
 
 
-def static_io(repeats: int = 31) -> dict[str, Any]:
+def run(repeats: int = 31) -> dict[str, Any]:
     """Median times of a one-token step and of a full chunk past the wrap, and their ratios.
 
     A decoder of two layers, hidden size 32, window 256, float32, one thread; both run eager, so
@@ -28,9 +28,7 @@ def static_io(repeats: int = 31) -> dict[str, Any]:
     result says so.  Raises ValueError for repeats < 1.
     """
     timing.check_repeats(repeats)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with timing.threads(1):
         out: dict[str, Any] = timing.environment(repeats)
         for what, feeds in (("decode step", 1), ("chunk of 64", 64)):
             steps = _steps(feeds, repeats)
@@ -42,8 +40,6 @@ def static_io(repeats: int = 31) -> dict[str, Any]:
                 "ours_over_theirs": timing.ratio(seconds, OURS, THEIRS),
             }
         return out
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _steps(n: int, repeats: int) -> dict[str, Callable[[], Tensor]]:
