@@ -16,12 +16,9 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from harness.results.finding import NAMES
+from harness.results.ended import OUT_OF_MEMORY
+from harness.results.finding import NAMES, Kind
 from harness.results.record import Record
-
-#: An exhausted machine is never a known failure, whatever an entry says.
-_OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
-_OUT_OF_MEMORY_TEXT = ("can't allocate memory", "out of memory")
 
 
 class KnownFailuresError(Exception):
@@ -109,11 +106,8 @@ def judge(record: Record, entries: Iterable[KnownFailure]) -> Record:
 
 
 def exhausted(record: Record) -> bool:
-    """True if the subject ran out of memory."""
-    text = record.message.lower()
-    return record.exception in _OUT_OF_MEMORY or (
-        record.status == "error" and any(sign in text for sign in _OUT_OF_MEMORY_TEXT)
-    )
+    """True if the subject ran out of memory: never a known failure, whatever an entry says."""
+    return record.kind == Kind.OUT_OF_MEMORY
 
 
 def stale(entries: Iterable[KnownFailure], records: Iterable[Record]) -> list[KnownFailure]:
@@ -253,6 +247,6 @@ def _raises(where: str, value: object) -> str | None:
     if value is None:
         return None
     name = _text(where, "raises", value)
-    if name in _OUT_OF_MEMORY:
+    if name in OUT_OF_MEMORY:
         raise KnownFailuresError(f"{where}: raises: {name} is never a known failure")
     return name

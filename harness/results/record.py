@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.results import json_types
+from harness.results.finding import Kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ class Origin:
 class Record:
     """One check of one case.  Field by field what the columns of the frame are.
 
-    kind: what went wrong, as in `Finding.kind`.
+    kind: what went wrong, as in `Finding.kind`; "" where nothing did.
     item: the pytest node id, or "check::name::case" outside pytest.  known: id of the known
     failure that explains (or, for "fixed", no longer explains) the outcome.  rows: (position,
     expected visible keys, recovered visible keys).  errors: per position, over the bound;
@@ -132,6 +133,7 @@ def start(origin: Origin, run: str, item: str, check: str, case: Case) -> Record
         case=case.id,
         check=check,
         status="error",
+        kind=str(Kind.DIED),
         message="the check did not come back",
         reproduce=reproduce_line(origin.target, check, case),
         device=origin.device,
@@ -154,8 +156,9 @@ def finish(record: Record, finding: Finding, seconds: float) -> Record:
     if unknown:
         raise ValueError(f"bytes of a finding are {', '.join(INTEGERS)}; got {sorted(unknown)}")
     record.status = str(finding.status)
-    for name in ("figure", "bound", "margin", "first_bad", "kind", "message", "exception"):
+    for name in ("figure", "bound", "margin", "first_bad", "message", "exception"):
         setattr(record, name, getattr(finding, name))
+    record.kind = str(finding.kind or "")
     for name, value in finding.bytes.items():
         setattr(record, name, int(value))
     record.rows = [list(row) for row in finding.rows]
@@ -186,6 +189,7 @@ def missing(run: str, item: Collected) -> Record:
         subject=item.subject,
         check=item.check,
         status="missing",
+        kind=str(Kind.MISSING),
         scheme=item.scheme,
         model=model,
         schedule=schedule,

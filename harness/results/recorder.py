@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from harness.results import ended
 from harness.results.folder import Folder, RunInfo
 from harness.results.record import Collected, Record, missing, write_atomically
 
@@ -107,18 +108,13 @@ class Recorder:
         if record is None or record.item != item:
             record = missing(self.info.run, self.items[item])
             record.status = "error"
-            record.message = f"the process died before the check began{how}"
-            return record
+            return _ended(record, ended.died(how, when="before the check began"))
         age = self.folder.seconds_at(worker)
         hung = limit > 0 and age is not None and age >= limit
-        record.message = (
-            f"hung: no answer within {limit:g} s, and the process had to be ended"
-            if hung
-            else f"the process died in mid-check{how}"
-        )
         record.seconds = age
         self.folder.landed(worker)
-        return record
+        end = ended.hung(limit, forced=True) if hung else ended.died(how, when="in mid-check")
+        return _ended(record, end)
 
     def end(self, exit_status: int) -> None:
         """The session is over."""
@@ -136,6 +132,10 @@ def died_in_flight(folder: Folder, records: Iterable[Record]) -> list[Record]:
     for path in sorted(folder.inflight.glob("*.json")):
         record = folder.in_flight(path.stem)
         if record is not None and record.item not in there:
-            record.message = "the session died in mid-check"
-            out.append(record)
+            out.append(_ended(record, ended.died(what="the session", when="in mid-check")))
     return out
+
+
+def _ended(record: Record, end: ended.End) -> Record:
+    record.kind, record.message = str(end.kind), end.message
+    return record

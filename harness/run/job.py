@@ -14,8 +14,9 @@ from harness.cases.case import Case
 from harness.checks import run_check
 from harness.gate import known as known_files
 from harness.gate.known import KnownFailure
+from harness.results import ended
 from harness.results import record as records
-from harness.results.finding import Finding, Status
+from harness.results.finding import Finding, Kind, Status
 from harness.results.record import Collected, Origin, Record
 from harness.run import plan, registry
 
@@ -62,6 +63,7 @@ class Job:
             subject=self.origin.subject,
             check=self.check,
             status=self.status,
+            kind=str(Kind.NOT_LOADED) if self.status == Status.ERROR else "",
             message=self.message,
             reproduce=f"harness check {self.origin.target}",
         )
@@ -160,5 +162,11 @@ def execute(subject: type[Any], record: Record, case: Case) -> Record:
         finding = run_check(subject, record.check, case)
     except (Exception, SystemExit) as error:  # run_check holds what a subject may raise
         name = type(error).__name__
-        finding = Finding(record.check, Status.ERROR, message=f"{name}: {error}", exception=name)
+        finding = Finding(
+            record.check,
+            Status.ERROR,
+            kind=ended.kind_of(error),
+            message=f"{name}: {error}",
+            exception=name,
+        )
     return records.finish(record, finding, time.perf_counter() - began)
