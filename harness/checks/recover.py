@@ -65,7 +65,7 @@ class Influence:
 
     reached: bool (n, n), row q, column k is True iff changing token k moves the logits at q.
     stated: the masks that the decoder states for itself, None if it states none.  finite: False
-    if some logit is NaN or infinite: such a row counts as moved by every token.
+    if some logit is NaN or infinite: every row then counts as moved by every token.
     """
 
     reached: Tensor
