@@ -11,7 +11,8 @@ from importlib import import_module
 
 from harness.cases.case import Case
 from harness.contract import ContractError, Subject, Unsupported
-from harness.results.finding import CHECK_INFO, CheckInfo, Finding, Status
+from harness.results import ended
+from harness.results.finding import CHECK_INFO, CheckInfo, Finding, Kind, Status
 
 Check = Callable[[Subject, Case], Finding]
 
@@ -39,11 +40,12 @@ def run_check(subject: type[Subject], check: str, case: Case) -> Finding:
     except Unsupported as reason:
         return Finding(check, Status.NOT_CLAIMED, message=reason.reason)
     except ContractError as broken:
-        return Finding(check).fail(f"breaks the contract: {broken}")
+        return Finding(check).fail(Kind.CONTRACT_BROKEN, f"breaks the contract: {broken}")
     except Exception as error:
         return Finding(
             check,
             Status.ERROR,
+            kind=ended.kind_of(error),
             message=f"{type(error).__name__}: {error} ({_where(error)})",
             exception=type(error).__name__,
         )

@@ -8,6 +8,7 @@ what is allocated at its end and was not at its start is the cache, or is lost.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -16,10 +17,19 @@ from harness.checks.common import distinct_layers
 from harness.checks.measured import OPEN, cache_run, decoder_run, index_bytes
 from harness.contract import CacheSubject, Subject
 from harness.memory.storage import storage_bytes, tensors_of
+from harness.results.finding import Kind
 
 
-def allocation_problems(subject: Subject, case: Case) -> Iterator[str]:
-    """One sentence for each layer (or decoder) whose bytes are not what it says.
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the bytes of a cache or decoder, for `Finding.fail`."""
+
+    kind: Kind
+    message: str
+
+
+def allocation_problems(subject: Subject, case: Case) -> Iterator[Problem]:
+    """One problem for each layer (or decoder) whose bytes are not what it says.
 
     Of a cache, one of each distinct layer: everything that new_cache and the updates left
     allocated must be within reach of the cache, and `nbytes()` must say what is within reach, or
@@ -32,12 +42,12 @@ def allocation_problems(subject: Subject, case: Case) -> Iterator[str]:
     if isinstance(subject, CacheSubject):
         for i, layer in distinct_layers(case.model):
             for problem in _cache_problems(subject, case, i):
-                yield f"layer {i}, {layer}: {problem}"
+                yield Problem(problem.kind, f"layer {i}, {layer}: {problem.message}")
     else:
         yield from _decoder_problems(subject, case)
 
 
-def _cache_problems(subject: CacheSubject, case: Case, i: int) -> Iterator[str]:
+def _cache_problems(subject: CacheSubject, case: Case, i: int) -> Iterator[Problem]:
     measured = cache_run(subject, case, i, warmup=0)
     cache = measured.result
     assert cache is not None
@@ -47,15 +57,17 @@ def _cache_problems(subject: CacheSubject, case: Case, i: int) -> Iterator[str]:
     said = cache.nbytes()
     # Less than what is held is no fault: constants may be shared with an earlier cache.
     if measured.retained_bytes > held:
-        yield (
+        yield Problem(
+            Kind.BYTES_LEAKED,
             f"{measured.retained_bytes:,} bytes stay allocated, {held:,} of them within reach of "
-            "the cache: something else keeps the rest"
+            "the cache: something else keeps the rest",
         )
     if said not in (held, stored):
-        yield f"nbytes() says {said:,}, its storages hold {held:,}"
+        text = f"nbytes() says {said:,}, its storages hold {held:,}"
+        yield Problem(Kind.BYTES_CLAIMED_DIFFER, text)
 
 
-def _decoder_problems(subject: Subject, case: Case) -> Iterator[str]:
+def _decoder_problems(subject: Subject, case: Case) -> Iterator[Problem]:
     measured = decoder_run(subject, case, warmup=0)
     before = measured.result
     assert before is not None
@@ -64,4 +76,5 @@ def _decoder_problems(subject: Subject, case: Case) -> Iterator[str]:
     said = sum(before.decoder.cache_bytes()) - before.said
     # Index and mask tensors may be counted or not, as in a cache.
     if kept not in (said, said + index_bytes(before.decoder) - before.indices):
-        yield f"the feeds left {kept:,} bytes allocated, cache_bytes() grew by {said:,}"
+        text = f"the feeds left {kept:,} bytes allocated, cache_bytes() grew by {said:,}"
+        yield Problem(Kind.BYTES_CLAIMED_DIFFER, text)

@@ -22,7 +22,7 @@ from harness.contract import (
 )
 from harness.memory.storage import storage_bytes, tensors_of
 from harness.reference.decoder import CacheDecoder, cache_shape
-from harness.results.finding import Finding
+from harness.results.finding import Finding, Kind, Status
 
 #: Slots that any cache may take: rings are rounded up to what vectors and pages like.
 _FEWEST = 16
@@ -68,7 +68,7 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
     _judge_profile(finding, subject, case, samples)
     if case.max_chunk > 2 * case.window:  # one long prompt: where more is kept than is said
         for problem in allocation_problems(subject, case):
-            finding.fail(problem)
+            finding.fail(problem.kind, problem.message)
     return finding
 
 
@@ -100,8 +100,11 @@ def _held(finding: Finding, decoder: Decoder, n_layers: int) -> list[int]:
         held = list(tensors_of(cache))
         # Index and mask tensors may be counted or not; keys and values must be.
         allowed = (storage_bytes(held), storage_bytes(filter(Tensor.is_floating_point, held)))
-        if said[i] not in allowed and not finding.message:
-            finding.fail(f"layer {i}: nbytes() says {said[i]:,}, its storages hold {allowed[0]:,}")
+        if said[i] not in allowed and finding.status is Status.PASS:
+            finding.fail(
+                Kind.BYTES_CLAIMED_DIFFER,
+                f"layer {i}: nbytes() says {said[i]:,}, its storages hold {allowed[0]:,}",
+            )
         real[i] = said[i] if said[i] in allowed else allowed[0]
         _judge_precision(finding, i, held, decoder.case)
     return real
@@ -112,8 +115,11 @@ def _judge_precision(finding: Finding, i: int, held: list[Tensor], case: Case) -
     shape = cache_shape(case, i)
     for t in held:
         stored = t.dim() >= 3 and t.shape[-1] == shape.head_dim and t.is_floating_point()
-        if stored and t.element_size() > shape.dtype.itemsize and not finding.message:
-            finding.fail(f"layer {i} stores {t.dtype} in a cache of {shape.dtype}")
+        wider = stored and t.element_size() > shape.dtype.itemsize
+        if wider and finding.status is Status.PASS:
+            finding.fail(
+                Kind.STORED_TOO_WIDE, f"layer {i} stores {t.dtype} in a cache of {shape.dtype}"
+            )
 
 
 def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None:
@@ -124,8 +130,9 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
     steady = samples.steady[i]
     if steady < needed * slot:
         finding.fail(
+            Kind.BYTES_TOO_FEW,
             f"layer {i}: {steady:,} bytes cannot hold the {needed} keys and values of {slot} bytes "
-            f"that {layer} needs"
+            f"that {layer} needs",
         )
     if not layer.bounded:
         return
@@ -141,12 +148,16 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
         limit = slots * (slot + 16)
         if held > limit:
             finding.fail(
+                Kind.BYTES_TOO_MANY,
                 f"layer {i} holds {held:,} bytes {when}; {layer} needs {needed * slot:,} and may "
-                f"take {limit:,} ({slots} slots)"
+                f"take {limit:,} ({slots} slots)",
             )
     middle = samples.decoded[len(samples.decoded) // 2][i]
     if steady > middle:
-        finding.fail(f"layer {i} still grows while it decodes: {middle:,} to {steady:,} bytes")
+        finding.fail(
+            Kind.BYTES_GROW,
+            f"layer {i} still grows while it decodes: {middle:,} to {steady:,} bytes",
+        )
 
 
 def _judge_profile(finding: Finding, subject: Subject, case: Case, samples: Samples) -> None:
@@ -166,6 +177,7 @@ def _judge_profile(finding: Finding, subject: Subject, case: Case, samples: Samp
     if said != samples.steady:
         i = next(j for j, (a, b) in enumerate(zip(said, samples.steady, strict=True)) if a != b)
         finding.fail(
+            Kind.BYTES_DIFFER,
             f"layer {i} holds {samples.steady[i]:,} bytes in the steady state, its profile says "
-            f"{said[i]:,}"
+            f"{said[i]:,}",
         )

@@ -13,7 +13,7 @@ from harness.law import Layer
 from harness.memory import exponent, measure, second_difference
 from harness.memory.scaling import LENGTHS
 from harness.reference import inputs
-from harness.results.finding import Finding
+from harness.results.finding import Finding, Kind
 
 
 def peak_bytes(subject: Subject, case: Case) -> Finding:
@@ -95,6 +95,7 @@ def _judge_steady(finding: Finding, case: Case, steps: list[Feed], label: str) -
         if was != now:
             first = next(s.start for s in last if getattr(s.bytes, of) != was)
             finding.fail(
+                Kind.NOT_STEADY,
                 f"{label}: decode steps are not steady past the wrap, {what} {was:,} in the turn "
                 f"before position {last[0].start}, {now:,} from there on",
                 first,
@@ -111,8 +112,9 @@ def _judge_growth(
     excess = second_difference(*peaks)
     if excess:
         finding.fail(
+            Kind.NOT_LINEAR,
             f"{layer}: claims linear memory, but the second difference of its peaks at "
-            f"{', '.join(map(str, LENGTHS))} is {excess:,} bytes"
+            f"{', '.join(map(str, LENGTHS))} is {excess:,} bytes",
         )
     return [f"peaks {', '.join(f'{p:,}' for p in peaks)}, exponent {exponent(LENGTHS, peaks):.3f}"]
 

@@ -11,6 +11,7 @@ Two probes, both exact:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,19 +54,30 @@ def uneven_row(weights: Tensor) -> int | None:
     share = visible / visible.sum(-1, keepdim=True).clamp(min=1)
     # A softmax over equal scores is exact up to the rounding of one division.
     unit = torch.finfo(weights.dtype).eps
-    rows = ((weights - share).abs() > unit).any(-1).flatten(0, 1).any(0)
+    rows = (~((weights - share).abs() <= unit)).any(-1).flatten(0, 1).any(0)
     bad = rows.nonzero().flatten()
     return int(bad[0]) if len(bad) else None
 
 
-def recover_influence(
-    open_case: Callable[[Case], Decoder], case: Case
-) -> tuple[Tensor, list[Tensor] | None]:
-    """Bool (n, n): row q, column k is True iff changing token k moves the logits at q.
+@dataclass(frozen=True)
+class Influence:
+    """Who moves whom.
 
-    Also returns the masks that the decoder states for itself, if it states any.  All changed runs
-    go through at once as rows of a batch; a subject that does not claim such a batch is run once
-    per token.
+    reached: bool (n, n), row q, column k is True iff changing token k moves the logits at q.
+    stated: the masks that the decoder states for itself, None if it states none.  finite: False
+    if some logit is NaN or infinite: every row then counts as moved by every token.
+    """
+
+    reached: Tensor
+    stated: list[Tensor] | None
+    finite: bool
+
+
+def recover_influence(open_case: Callable[[Case], Decoder], case: Case) -> Influence:
+    """Which tokens reach which logits, by changing one token at a time.
+
+    All changed runs go through at once as rows of a batch; a subject that does not claim such a
+    batch is run once per token.
     """
     tokens = tokens_for(case.with_batch(1))
     n = tokens.shape[1]
@@ -84,4 +96,6 @@ def recover_influence(
             rows.append(run_decoder(decoder, row[None], case.schedule).logits)
         logits = torch.cat(rows)
     state = optional(decoder, "stated_masks")
-    return moved(logits[1:], logits[:1]).T, None if state is None else state(n)
+    reached = moved(logits[1:], logits[:1]).T
+    finite = bool(logits.isfinite().all())
+    return Influence(reached, None if state is None else state(n), finite)

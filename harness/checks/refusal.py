@@ -19,7 +19,7 @@ from harness.law import Layer
 from harness.reference import oracle, tolerance
 from harness.reference.decoder import checked_update
 from harness.reference.inputs import OP_HEAD_DIM, Inputs, random
-from harness.results.finding import Finding
+from harness.results.finding import Finding, Kind, Status
 
 
 def refusal(subject: Subject, case: Case) -> Finding:
@@ -40,21 +40,27 @@ def refusal(subject: Subject, case: Case) -> Finding:
     else:
         kind = "decoder"
         _refusing_decoder(finding, subject, case)
-    finding.message = finding.message or f"{kind}: every bad input was refused"
+    if finding.status is Status.PASS:
+        finding.message = f"{kind}: every bad input was refused"
     return finding
 
 
 def _attempt(finding: Finding, what: str, call: Callable[[], object]) -> bool:
-    """True if the call raised a clear error; records a failure otherwise."""
+    """True if the call raised; a call that did not, or without a message, is a failure."""
     try:
         call()
     except Exception as error:
-        if str(error):
-            return True
-        finding.fail(f"{what}: {type(error).__name__} without a message")
+        _require_message(finding, what, error)
         return True
-    finding.fail(f"{what}: accepted")
+    finding.fail(Kind.BAD_INPUT_ACCEPTED, f"{what}: accepted")
     return False
+
+
+def _require_message(finding: Finding, what: str, error: Exception) -> None:
+    """Whoever made the mistake must be told what it was."""
+    if not str(error):
+        text = f"{what}: {type(error).__name__} without a message"
+        finding.fail(Kind.ERROR_WITHOUT_MESSAGE, text)
 
 
 def _beyond(case: Case) -> list[Schedule]:
@@ -111,7 +117,7 @@ def _refusing_cache(
         for what, bad_k, bad_v in _bad_kv(k, v)
     ]
     if all(refused) and not steps(cache, schedule.spans()[half:]).equal(want):
-        finding.fail(f"{layer}: a refused update changed later answers")
+        finding.fail(Kind.STATE_CHANGED, f"{layer}: a refused update changed later answers")
     for beyond in _beyond(case):
         _right_or_refused(finding, subject, case, i, layer, beyond)
 
@@ -134,13 +140,12 @@ def _right_or_refused(
         try:
             got = oracle.attention(q, *checked_update(cache, k, v))
         except Exception as error:
-            if not str(error):
-                finding.fail(f"{layer}, {what}: {type(error).__name__} without a message")
+            _require_message(finding, f"{layer}, {what}", error)
             return
         bad = ~(tolerance.row_error(got, exact[:, :, a:b]) <= bound[a:b])
         if bad.any():
             first = a + int(bad.nonzero()[0])
-            finding.fail(f"{layer}, {_wrong_at(first, case, beyond)}", first)
+            _wrong_at(finding, f"{layer}, ", first, case, beyond)
             return
 
 
@@ -187,8 +192,8 @@ def _refusing_decoder(finding: Finding, subject: Subject, case: Case) -> None:
         ("a negative token id", torch.full_like(good, -1)),
     ):
         _attempt(finding, what, partial(decoder.feed, bad))
-    if not finding.message and not steps(decoder, rest).equal(want):
-        finding.fail("a refused feed changed later answers")
+    if finding.status is Status.PASS and not steps(decoder, rest).equal(want):
+        finding.fail(Kind.STATE_CHANGED, "a refused feed changed later answers")
     for beyond in _beyond(case):
         _decoder_right_or_refused(finding, subject, case, beyond)
 
@@ -203,8 +208,7 @@ def _decoder_right_or_refused(
         try:
             rows.append(decoder.feed(tokens[:, a:b]).clone())
         except Exception as error:
-            if not str(error):
-                finding.fail(f"{what}: {type(error).__name__} without a message")
+            _require_message(finding, what, error)
             break
     if not rows:
         return
@@ -215,15 +219,17 @@ def _decoder_right_or_refused(
     reference = reference_for(subject, open_decoder(subject, longer), longer, fed)
     bad = ~(tolerance.row_error(got, reference.exact) <= reference.bound)
     if bad.any():
-        at = int(bad.nonzero()[0])
-        finding.fail(_wrong_at(at, case, beyond), at)
+        _wrong_at(finding, "", int(bad.nonzero()[0]), case, beyond)
 
 
-def _wrong_at(position: int, case: Case, beyond: Schedule) -> str:
-    """What a wrong answer says: one before anything beyond the limits is no matter of refusal."""
+def _wrong_at(finding: Finding, where: str, position: int, case: Case, beyond: Schedule) -> None:
+    """Fail for a wrong answer: one before anything beyond the limits is no matter of refusal."""
     spans = beyond.spans()
     beyonds = (a for a, b in spans if b - a > case.max_chunk or b > case.max_context)
     misuse = next(beyonds, beyond.length)  # a short case may end before there is any
     if position < misuse:
-        return f"wrong from position {position}, before {beyond.name} at {misuse}: see values"
-    return f"{beyond.name}: accepted and wrong from position {position}"
+        text = f"wrong from position {position}, before {beyond.name} at {misuse}: see values"
+        finding.fail(Kind.WRONG_VALUES, f"{where}{text}", position)
+    else:
+        text = f"{beyond.name}: accepted and wrong from position {position}"
+        finding.fail(Kind.ACCEPTED_AND_WRONG, f"{where}{text}", position)

@@ -27,7 +27,7 @@ from harness.contract import AttentionSubject, DecoderSubject, Subject, Unsuppor
 from harness.law import Layer
 from harness.reference import tolerance
 from harness.reference.inputs import Inputs, random
-from harness.results.finding import Finding
+from harness.results.finding import Finding, Kind
 
 
 def _require_state(subject: Subject) -> None:
@@ -57,6 +57,7 @@ def reset(subject: Subject, case: Case) -> Finding:
     if off.any():
         first = int(off.nonzero()[0])
         finding.fail(
+            Kind.RESET_DIFFERS if difference.isfinite().all() else Kind.NOT_A_NUMBER,
             f"{int(off.sum())} rows after the reset are not those of a fresh cache, first "
             f"{first}, worst by {finding.figure:.3g}",
             first,
@@ -107,7 +108,7 @@ def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
                 break
         logits.append(torch.cat(rows, 1))
     if not logits[0].equal(logits[1]):
-        finding.fail("a refused rewind changed later answers")
+        finding.fail(Kind.STATE_CHANGED, "a refused rewind changed later answers")
 
 
 def purity(subject: Subject, case: Case) -> Finding:
@@ -127,23 +128,31 @@ def _pure_decoder(finding: Finding, subject: Subject, case: Case) -> None:
     kept = tokens.clone()
     first = run_decoder(open_decoder(subject, case), tokens, case.schedule).logits
     if not tokens.equal(kept):
-        finding.fail("feed() modified its tokens")
+        finding.fail(Kind.INPUT_CHANGED, "feed() modified its tokens")
     if not _beside_another(subject, case, kept).equal(first):
-        finding.fail(_other_bits(subject, case, kept, first))
+        _other_bits(finding, subject, case, kept, first)
     for row in range(case.batch if case.batch > 1 else 0):
         other = kept.clone()
         other[row] = (other[row] + 1) % case.vocab
         mixed = run_decoder(open_decoder(subject, case), other, case.schedule).logits
         if _others_moved(mixed, first, row):
-            finding.fail(f"other tokens in row {row} changed other rows of the batch")
+            finding.fail(
+                Kind.ROWS_MIX, f"other tokens in row {row} changed other rows of the batch"
+            )
 
 
-def _other_bits(subject: Subject, case: Case, tokens: Tensor, first: Tensor) -> str:
-    """Why a run beside another decoder differed: another run by itself tells whose doing it is."""
+def _other_bits(
+    finding: Finding, subject: Subject, case: Case, tokens: Tensor, first: Tensor
+) -> None:
+    """Fail for a run that differs beside another decoder: one by itself tells whose doing it is."""
     alone = run_decoder(open_decoder(subject, case), tokens.clone(), case.schedule).logits
     if alone.equal(first):
-        return "a second decoder, open at the same time, changed the answers of the first"
-    return "two equal runs gave different bits"
+        finding.fail(
+            Kind.INSTANCES_MIX,
+            "a second decoder, open at the same time, changed the answers of the first",
+        )
+    else:
+        finding.fail(Kind.NOT_REPEATABLE, "two equal runs gave different bits")
 
 
 def _beside_another(subject: Subject, case: Case, tokens: Tensor) -> Tensor:
@@ -165,21 +174,25 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
         first = run_op(open_op(subject, layer, shape), x, case.schedule)
         for name in "qkv":
             if not getattr(x, name).equal(getattr(kept, name)):
-                finding.fail(f"{layer}: {name} was modified in place")
+                finding.fail(Kind.INPUT_CHANGED, f"{layer}: {name} was modified in place")
         if isinstance(subject, AttentionSubject):
             _pure_attention(finding, subject, layer, kept)
         second = run_op(_spoiling(open_op(subject, layer, shape)), kept, case.schedule)
         if not first.equal(second):
-            finding.fail(
-                f"{layer}: two equal runs gave different bits, or what was handed over is kept"
-            )
+            alone = run_op(open_op(subject, layer, shape), kept.clone(), case.schedule)
+            if alone.equal(first):
+                text = f"{layer}: the keys and values handed over are kept, not copied"
+                finding.fail(Kind.INPUT_KEPT, text)
+            else:
+                finding.fail(Kind.NOT_REPEATABLE, f"{layer}: two equal runs gave different bits")
         for row in range(case.batch if case.batch > 1 else 0):
             other = kept.clone()
             for t in other.span(0, n):
                 t[row] += 1
             mixed = run_op(open_op(subject, layer, shape), other, case.schedule)
             if _others_moved(mixed, first, row):
-                finding.fail(f"{layer}: other inputs in row {row} changed other rows of the batch")
+                text = f"{layer}: other inputs in row {row} changed other rows of the batch"
+                finding.fail(Kind.ROWS_MIX, text)
 
 
 def _pure_attention(
@@ -189,7 +202,7 @@ def _pure_attention(
     subject.attend(mine.q, mine.k, mine.v, layer)
     for name in "qkv":
         if not getattr(mine, name).equal(getattr(kept, name)):
-            finding.fail(f"{layer}: {name} was modified in place")
+            finding.fail(Kind.INPUT_CHANGED, f"{layer}: {name} was modified in place")
 
 
 def _spoiling(op: Op) -> Op:

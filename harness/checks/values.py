@@ -16,7 +16,7 @@ from harness.contract import AttentionSubject, DecoderSubject, Subject
 from harness.law import Layer
 from harness.reference import inputs, oracle, tolerance
 from harness.reference.inputs import OP_HEAD_DIM, Inputs
-from harness.results.finding import Finding
+from harness.results.finding import Finding, Kind
 
 #: Query heads per key head, and head_dim, of single layers.
 _USUAL = (2, OP_HEAD_DIM)
@@ -75,10 +75,12 @@ def judge(
         finding.neighbours = tolerance.curves(wrong(), bound) if len(bad) else {}
     if len(bad):
         first = int(bad[0])
+        finite = bool(errors.isfinite().all())
         finding.fail(
+            Kind.WRONG_VALUES if finite else Kind.NOT_A_NUMBER,
             f"{what}: {len(bad)} of {len(errors)} rows off, first {first} by "
             f"{float(errors[first]):.3g} (bound {float(bound[first]):.3g}), worst {worst} by "
-            f"{float(errors[worst]):.3g}",
+            f"{float(errors[worst]):.3g}{'' if finite else ', NaN or an infinity'}",
             first,
         )
     if margin is None:
@@ -86,8 +88,9 @@ def judge(
     finding.margin = margin if finding.margin is None else min(margin, finding.margin)
     if margin < tolerance.SEPARATION:
         finding.fail(
+            Kind.BLIND,
             f"blind: {what}: the nearest wrong law is {margin:.3g} bounds away, "
-            f"{tolerance.SEPARATION:g} are needed"
+            f"{tolerance.SEPARATION:g} are needed",
         )
 
 
@@ -106,7 +109,7 @@ def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
         lambda: reference.wrong,
     )
     if reference.doubt:
-        finding.fail(reference.doubt)
+        finding.fail(Kind.DENSE_WRONG, reference.doubt)
 
 
 def _op_values(

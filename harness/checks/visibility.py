@@ -8,7 +8,7 @@ from harness.checks.drive import claim, open_decoder
 from harness.checks.recover import recover_influence, recover_weights, uneven_row
 from harness.contract import Decoder, DecoderSubject, Subject
 from harness.law import influence
-from harness.results.finding import Finding
+from harness.results.finding import Finding, Kind
 
 
 def visibility(subject: Subject, case: Case) -> Finding:
@@ -31,11 +31,19 @@ def visibility(subject: Subject, case: Case) -> Finding:
         wrong = ((weights != 0) != expected).any(-1).any(-1).nonzero()  # (row of batch, head)
         if len(wrong):
             b, h = wrong[0].tolist()
-            finding.message = f"{layer}, batch row {b}, head {h}"
-            finding.compare_sets(expected, weights[b, h] != 0)
+            finding.compare_sets(
+                expected,
+                weights[b, h] != 0,
+                f"{layer}, batch row {b}, head {h}",
+                finite=bool(weights[b, h].isfinite().all()),
+            )
         uneven = uneven_row(weights)
         if uneven is not None and not len(wrong):
-            finding.fail(f"{layer}: weights at query {uneven} are not uniform", uneven)
+            finding.fail(
+                Kind.NOT_UNIFORM if weights.isfinite().all() else Kind.NOT_A_NUMBER,
+                f"{layer}: weights at query {uneven} are not uniform",
+                uneven,
+            )
     return finding
 
 
@@ -46,7 +54,8 @@ def _by_influence(subject: Subject, case: Case) -> Finding:
     def open_case(other: Case) -> Decoder:
         return open_decoder(subject, other)
 
-    reached, stated = recover_influence(open_case, case)
-    masks = stated or [layer.mask(0, n, n) for layer in case.model.layers]
-    finding.compare_sets(influence(masks, case.model.kv_sources), reached)
+    found = recover_influence(open_case, case)
+    masks = found.stated or [layer.mask(0, n, n) for layer in case.model.layers]
+    expected = influence(masks, case.model.kv_sources)
+    finding.compare_sets(expected, found.reached, finite=found.finite)
     return finding

@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from harness.results.finding import Status
+from harness.results.finding import Kind, Status
 from harness.results.record import rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.results.record import Record, Row
-
-#: An exhausted machine is never a known failure, whatever the files say.
-OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
-_OUT_OF_MEMORY_TEXT = ("can't allocate memory", "out of memory")
 
 
 class Place(NamedTuple):
@@ -159,11 +155,8 @@ def filed_under(record: Record, causes: Iterable[Cause]) -> Cause | None:
 
 
 def exhausted(record: Record) -> bool:
-    """True if the subject ran out of memory."""
-    text = record.message.lower()
-    return record.exception in OUT_OF_MEMORY or (
-        record.status == Status.ERROR and any(sign in text for sign in _OUT_OF_MEMORY_TEXT)
-    )
+    """True if the subject ran out of memory: never a known failure, whatever an entry says."""
+    return record.kind == Kind.OUT_OF_MEMORY
 
 
 def stale(causes: Iterable[Cause], frame: pd.DataFrame) -> list[Stale]:

@@ -14,7 +14,8 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from harness.gate.drift import BaselineError, read_rows, write_rows
-from harness.gate.known import OUT_OF_MEMORY, Cause, Place, Symptom
+from harness.gate.known import Cause, Place, Symptom
+from harness.results.ended import OUT_OF_MEMORY
 from harness.results.finding import NAMES
 
 #: What a user meets: a wrong answer without an error; an exception; more bytes than needed; an

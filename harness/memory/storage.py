@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 
 from torch import Tensor
 
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType)
-_CODE = (FunctionType, BuiltinFunctionType)
 
 
 def tensors_of(root: object) -> Iterator[Tensor]:
-    """Every tensor that is reachable through attributes, slots, containers and closures."""
-    seen: set[int] = set()
+    """Every tensor that is reachable through attributes, slots, containers and functions.
+
+    Of a function that is what it closes over, its defaults and its attributes; globals are not
+    followed.
+    """
+    seen: dict[int, object] = {}  # kept alive, or a new object might get the id of one that is gone
     stack = [root]
     while stack:
         x = stack.pop()
         if isinstance(x, _LEAVES) or id(x) in seen:
             continue
-        seen.add(id(x))
+        seen[id(x)] = x
         if isinstance(x, Tensor):
             yield x
             continue
@@ -27,21 +37,36 @@ def tensors_of(root: object) -> Iterator[Tensor]:
 
 
 def _children(x: object) -> list[object]:
-    if isinstance(x, Mapping):
-        return list(x.values())
     if isinstance(x, MethodType):
+        return [x.__self__, x.__func__]
+    if isinstance(x, BuiltinFunctionType):
         return [x.__self__]
-    if isinstance(x, _CODE):
-        cells = getattr(x, "__closure__", None) or ()
-        return [value for cell in cells if (value := _content(cell)) is not None]
     found: list[object] = list(getattr(x, "__dict__", {}).values())
-    slots = (s for cls in type(x).__mro__ for s in getattr(cls, "__slots__", ()))
-    found += [getattr(x, s) for s in slots if isinstance(s, str) and hasattr(x, s)]
-    if isinstance(x, Iterable) and isinstance(x, list | tuple | set | frozenset):
+    if isinstance(x, FunctionType):
+        cells = x.__closure__ or ()
+        return [*found, *map(_content, cells), x.__defaults__, x.__kwdefaults__]
+    found += _slots(x)
+    if isinstance(x, Mapping):
+        found += list(x.values())
+    if isinstance(x, list | tuple | set | frozenset):
         found += list(x)
     if hasattr(x, "maxlen"):  # deque
         found += list(x)  # type: ignore[call-overload]
     return found
+
+
+def _slots(x: object) -> Iterator[object]:
+    """What the slots of x hold, and the members of a type written in C, such as `partial`.
+
+    By their descriptors: the names of slots may be private, or a lone text.
+    """
+    for cls in type(x).__mro__:
+        for member in vars(cls).values():
+            if isinstance(member, MemberDescriptorType):
+                try:
+                    yield member.__get__(x, type(x))
+                except AttributeError:  # not set yet
+                    continue
 
 
 def _content(cell: CellType) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from harness.gate.known import Cause
     from harness.gate.verdict import Verdict
     from harness.results.record import Row
-
-_NUMBERS = re.compile(r"\[[^]]*]|[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
-_LAYER = re.compile(r"Layer\([^)]*\)")
 
 
 @dataclass
@@ -95,23 +91,17 @@ class Drawings:
 
 
 def groups(records: Iterable[Row]) -> list[Group]:
-    """Broken records by subject, check, status and kind of message, in the order given.
+    """Broken records by subject, check, status, kind and exception, in the order given.
 
     Only a failed check says something about its check: what raised or never came back is one
-    group over all the checks that met it.
+    group over all the checks that met it.  Messages are for people and decide nothing.
     """
     found: dict[Hashable, Group] = {}
     for record in records:
         check = record.check if record.status == "fail" else ""
-        key = (record.subject, check, record.status, signature(record.message))
+        key = (record.subject, check, record.status, record.kind, record.exception)
         found.setdefault(key, Group(f"g{len(found)}")).records.append(record)
     return list(found.values())
-
-
-def signature(message: str) -> str:
-    """A message without its numbers, positions and layers: equal for failures of one kind."""
-    plain = _NUMBERS.sub("#", _LAYER.sub("Layer", message))
-    return "; ".join(dict.fromkeys(part.strip() for part in plain.split(";")))
 
 
 def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:

@@ -24,6 +24,116 @@ class Status(StrEnum):
     MISSING = "missing"  # collected, but no record came back
 
 
+class Kind(StrEnum):
+    """What went wrong, as a slug: the closed list of `Finding.kind` and `Record.kind`.
+
+    Reports group by it, and known failures name it; `description` is a sentence for people.
+    A finding that fails in several ways keeps the kind of the first.
+    """
+
+    description: str
+
+    def __new__(cls, slug: str, description: str = "") -> Kind:
+        member = str.__new__(cls, slug)
+        member._value_ = slug
+        member.description = description
+        return member
+
+    # Who sees whom.
+    SEES_TOO_MANY = "sees-too-many", "Queries see earlier keys that the law hides from them."
+    LOST_KEYS = "lost-keys", "Queries do not see keys that the law shows them."
+    SEES_THE_FUTURE = "sees-the-future", "Queries see keys of later positions."
+    WRONG_KEYS = (
+        "wrong-keys",
+        "Visible sets are wrong in several ways: keys are lost, too many or from the future.",
+    )
+    NOT_UNIFORM = (
+        "not-uniform",
+        "The right keys are visible, but with equal scores they do not get equal weights: one "
+        "counts twice, or something is added to its score.",
+    )
+
+    # Values.
+    WRONG_VALUES = "wrong-values", "Rows of the answer are off by more than the bound."
+    NOT_A_NUMBER = "not-a-number", "The answer holds NaN or an infinity."
+    BLIND = (
+        "blind",
+        "The bound would let a neighbouring law pass, so the case proves nothing.",
+    )
+    DENSE_WRONG = (
+        "dense-wrong",
+        "The subject's dense run, which the bound is derived from, is further from float64 than "
+        "rounding explains.",
+    )
+
+    # Bytes.
+    BYTES_CLAIMED_DIFFER = (
+        "bytes-claimed-differ",
+        "The bytes that a cache or decoder reports are not the bytes that it holds.",
+    )
+    BYTES_LEAKED = "bytes-leaked", "Memory stays allocated that is not within reach of the cache."
+    BYTES_TOO_FEW = (
+        "bytes-too-few",
+        "A cache is too small for the keys and values that its next query needs.",
+    )
+    BYTES_TOO_MANY = (
+        "bytes-too-many",
+        "The cache of a bounded layer holds more than twice the window and the sink need.",
+    )
+    BYTES_GROW = "bytes-grow", "The cache of a bounded layer still grows while it decodes."
+    BYTES_DIFFER = "bytes-differ", "The bytes held in the steady state are not the profile's."
+    STORED_TOO_WIDE = (
+        "stored-too-wide",
+        "Keys or values are stored in a wider number format than the case's.",
+    )
+    NOT_STEADY = (
+        "not-steady",
+        "Past the wrap, decode steps peak at or hold other bytes than the steps before them.",
+    )
+    NOT_LINEAR = (
+        "not-linear",
+        "An operation claims memory linear in the length, and its peaks grow otherwise.",
+    )
+
+    # State and refusals.
+    RESET_DIFFERS = "reset-differs", "After a reset the answers are not those of a fresh cache."
+    STATE_CHANGED = "state-changed", "A call that was refused changed later answers."
+    BAD_INPUT_ACCEPTED = "bad-input-accepted", "Bad input was accepted without an error."
+    ACCEPTED_AND_WRONG = (
+        "accepted-and-wrong",
+        "Input beyond the announced limits was accepted, and its answers are wrong.",
+    )
+    ERROR_WITHOUT_MESSAGE = (
+        "error-without-message",
+        "Bad input was refused with an error that says nothing.",
+    )
+
+    # Purity.
+    INPUT_CHANGED = "input-changed", "The caller's tensors were modified in place."
+    INPUT_KEPT = (
+        "input-kept",
+        "The caller's tensors are kept without a copy: overwriting them changes later answers.",
+    )
+    NOT_REPEATABLE = "not-repeatable", "Two equal runs gave different bits."
+    INSTANCES_MIX = (
+        "instances-mix",
+        "A second decoder, open at the same time, changed the answers of the first.",
+    )
+    ROWS_MIX = "rows-mix", "Input in one row of a batch changed the answers in other rows."
+
+    # No answer, or none that can be judged.
+    CONTRACT_BROKEN = (
+        "contract-broken",
+        "What the subject returned is not what the contract asks for: type, shape or dtype.",
+    )
+    RAISED = "raised", "The subject or the harness raised an exception."
+    OUT_OF_MEMORY = "out-of-memory", "The machine ran out of memory."
+    HUNG = "hung", "The check gave no answer within its time limit."
+    DIED = "died", "The process died while the check ran, or before it began."
+    NOT_LOADED = "not-loaded", "The subject cannot be loaded, or plans no check."
+    MISSING = "missing", "The check was collected, but no record of it came back."
+
+
 #: The bodies that a subject may have, as `harness.contract.kind_of` names them.
 ATTENTION, CACHE, DECODER = "attention", "cache", "decoder"
 
@@ -147,8 +257,8 @@ SHOWN_FIRST = tuple(sorted(GRAVEST_FIRST, key=NOT_RUN.__contains__))
 class Finding:
     """The outcome of one check of one case.
 
-    kind: what went wrong, as a slug ("sees-too-many", "bytes-differ"): reports group by it and
-    known failures name it, so that messages are free to change; "" where nothing is wrong.
+    kind: what went wrong, None where nothing is: reports group by it and known failures name it,
+    so that messages are free to change.
     figure: the worst measured value; bound: what it may be; margin: how many bounds the nearest
     wrong law is away (the blindness guard).  first_bad: the first wrong position.
     bytes: exact integers by name, those of `INTEGERS`.
@@ -163,7 +273,7 @@ class Finding:
     bound: float | None = None
     margin: float | None = None
     first_bad: int | None = None
-    kind: str = ""
+    kind: Kind | None = None
     message: str = ""
     exception: str = ""  # type name of what was raised, for status ERROR
     bytes: dict[str, int] = field(default_factory=dict)
@@ -171,8 +281,12 @@ class Finding:
     errors: list[float] = field(default_factory=list)
     neighbours: dict[str, list[float]] = field(default_factory=dict)
 
-    def fail(self, message: str, first_bad: int | None = None, *, kind: str = "") -> Finding:
-        """Mark as failed (the first message and kind stay in front) and return self."""
+    def fail(self, kind: Kind, message: str, first_bad: int | None = None) -> Finding:
+        """Mark as failed (the first kind and message stay in front) and return self.
+
+        Raises ValueError for a kind that is not one of `Kind`.
+        """
+        kind = Kind(kind)  # also for callers that no type checker has seen
         self.status = Status.FAIL
         self.kind = self.kind or kind
         self.message = f"{self.message}; {message}" if self.message else message
@@ -180,17 +294,44 @@ class Finding:
             self.first_bad = first_bad
         return self
 
-    def compare_sets(self, expected: Tensor, got: Tensor, limit: int = 6) -> None:
-        """Fail unless two bool (n, n) matrices of visible keys are equal; keep the worst rows."""
-        for q in (expected != got).any(-1).nonzero().flatten().tolist():
-            want = expected[q].nonzero().flatten().tolist()
-            have = got[q].nonzero().flatten().tolist()
-            if len(self.rows) < limit:
-                self.rows.append((q, want, have))
-            if self.first_bad is None or q < self.first_bad:
-                self.first_bad = q
-        if self.rows:
-            self.fail("; ".join(_describe(q, want, have) for q, want, have in self.rows[:2]))
+    def compare_sets(
+        self, expected: Tensor, got: Tensor, where: str = "", *, finite: bool = True
+    ) -> None:
+        """Fail unless two bool (n, n) matrices of visible keys are equal; keep the first rows.
+
+        where: what the matrices are of, for the message.  finite: False if `got` was recovered
+        from answers with NaN or an infinity, which look like keys that are seen.
+        """
+        wrong = (expected != got).any(-1).nonzero().flatten().tolist()
+        if not wrong:
+            return
+        kind = _kind_of_sets(expected, got) if finite else Kind.NOT_A_NUMBER
+        rows = [(q, _keys(expected[q]), _keys(got[q])) for q in wrong[:_ROWS]]
+        self.rows += rows[: _ROWS - len(self.rows)]
+        parts = [] if finite else ["the answers hold NaN or an infinity"]
+        text = "; ".join(parts + [_describe(*row) for row in rows[:2]])
+        self.fail(kind, f"{where}: {text}" if where else text, wrong[0])
+
+
+#: Rows of visible sets that a finding keeps.
+_ROWS = 6
+
+
+def _keys(visible: Tensor) -> list[int]:
+    return [int(k) for k in visible.nonzero().flatten()]
+
+
+def _kind_of_sets(expected: Tensor, got: Tensor) -> Kind:
+    """How two different bool (n, n) matrices of visible keys differ, over all rows."""
+    extra, lost = got & ~expected, expected & ~got
+    future = extra.triu(1)
+    ways = (
+        (Kind.SEES_THE_FUTURE, future),
+        (Kind.SEES_TOO_MANY, extra & ~future),
+        (Kind.LOST_KEYS, lost),
+    )
+    found = [kind for kind, keys in ways if keys.any()]
+    return found[0] if len(found) == 1 else Kind.WRONG_KEYS
 
 
 def _describe(q: int, want: Sequence[int], have: Sequence[int]) -> str:

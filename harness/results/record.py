@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from harness.results import finding as declared
 from harness.results import json_types
-from harness.results.finding import Status
+from harness.results.finding import Kind, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ class Origin:
 class Record:
     """One check of one case.  Field by field what the columns of the frame are.
 
-    kind: what went wrong, as in `Finding.kind`.
+    kind: what went wrong, as in `Finding.kind`; "" where nothing did.
     item: the pytest node id, or "check::name::case" outside pytest.  known: id of the known
     failure that explains (or, for "fixed", no longer explains) the outcome.  rows: (position,
     expected visible keys, recovered visible keys).  errors: per position, over the bound;
@@ -126,6 +126,7 @@ def planned(origin: Origin, run: str, item: str, check: str, case: Case | None =
         subject=origin.subject,
         check=check,
         status=Status.MISSING.value,
+        kind=str(Kind.MISSING),
         message="collected, but no record came back",
         reproduce=reproduce_line(origin.target, check, case),
     )
@@ -147,6 +148,7 @@ def start(origin: Origin, run: str, item: str, check: str, case: Case) -> Record
     return replace(
         planned(origin, run, item, check, case),
         status=Status.ERROR.value,
+        kind=str(Kind.DIED),
         message="the check did not come back",
         subject_version=origin.subject_version,
         device=origin.device,
@@ -170,8 +172,9 @@ def finish(record: Record, finding: Finding, seconds: float) -> Record:
     if unknown:
         raise ValueError(f"bytes of a finding are {', '.join(INTEGERS)}; got {sorted(unknown)}")
     record.status = str(finding.status)
-    for name in ("figure", "bound", "margin", "first_bad", "kind", "message", "exception"):
+    for name in ("figure", "bound", "margin", "first_bad", "message", "exception"):
         setattr(record, name, getattr(finding, name))
+    record.kind = str(finding.kind or "")
     for name, value in finding.bytes.items():
         setattr(record, name, int(value))
     record.rows = [list(row) for row in finding.rows]

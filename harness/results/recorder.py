@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.results import json_types
+from harness.results import ended, json_types
 from harness.results.finding import Status
 from harness.results.folder import Folder, RunInfo
 from harness.results.record import Record, write_atomically
@@ -111,18 +111,14 @@ class Recorder:
             return None
         record = self.folder.in_flight(worker)
         if record is None or record.item != item:
-            why = f"the process died before the check began{how}"
-            return replace(self.items[item], status=Status.ERROR.value, message=why)
+            record = replace(self.items[item], status=Status.ERROR.value)
+            return _ended(record, ended.died(how, when="before the check began"))
         age = self.folder.seconds_at(worker)
         hung = limit > 0 and age is not None and age >= limit
-        record.message = (
-            f"hung: no answer within {limit:g} s, and the process had to be ended"
-            if hung
-            else f"the process died in mid-check{how}"
-        )
         record.seconds = age
         self.folder.landed(worker)
-        return record
+        end = ended.hung(limit, forced=True) if hung else ended.died(how, when="in mid-check")
+        return _ended(record, end)
 
     def end(self, exit_status: int) -> None:
         """The session is over."""
@@ -140,6 +136,10 @@ def died_in_flight(folder: Folder, records: Iterable[Record]) -> list[Record]:
     for path in sorted(folder.inflight.glob("*.json")):
         record = folder.in_flight(path.stem)
         if record is not None and record.item not in there:
-            record.message = "the session died in mid-check"
-            out.append(record)
+            out.append(_ended(record, ended.died(what="the session", when="in mid-check")))
     return out
+
+
+def _ended(record: Record, end: ended.End) -> Record:
+    record.kind, record.message = str(end.kind), end.message
+    return record

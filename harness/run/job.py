@@ -13,8 +13,9 @@ from harness.cases.case import Case
 from harness.checks import run_check
 from harness.gate import known as known_failures
 from harness.gate.known import Cause
+from harness.results import ended
 from harness.results import record as records
-from harness.results.finding import Finding, Status
+from harness.results.finding import Finding, Kind, Status
 from harness.results.record import Origin, Record
 from harness.run import plan, registry
 from harness.run.plan import Item
@@ -52,7 +53,9 @@ class Job:
         """The record before the job has run."""
         if self.case is not None:
             return records.start(self.origin, run, item, self.check, self.case)
-        return replace(self.planned(run, item), status=self.status, message=self.message)
+        kind = str(Kind.NOT_LOADED) if self.status == Status.ERROR else ""
+        made = self.planned(run, item)
+        return replace(made, status=self.status, kind=kind, message=self.message)
 
     def run(self, record: Record, known: Iterable[Cause]) -> Record:
         """Run the check and judge its record by the known failures."""
@@ -149,5 +152,11 @@ def execute(target: Target, record: Record, case: Case) -> Record:
         finding = run_check(target.subject, record.check, case)
     except (Exception, SystemExit) as error:  # run_check holds what a subject may raise
         name = type(error).__name__
-        finding = Finding(record.check, Status.ERROR, message=f"{name}: {error}", exception=name)
+        finding = Finding(
+            record.check,
+            Status.ERROR,
+            kind=ended.kind_of(error),
+            message=f"{name}: {error}",
+            exception=name,
+        )
     return records.finish(record, finding, time.perf_counter() - began)

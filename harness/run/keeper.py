@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.results.ended import exit_words
 from harness.results.record import Record
 from harness.results.recorder import Recorder
 from harness.results.text import number
@@ -95,5 +96,4 @@ def _how(gateway: Any) -> str:
     process = getattr(getattr(gateway, "_io", None), "popen", None)
     if process is None:
         return ""
-    status = process.wait(timeout=5)
-    return f" (signal {-status})" if status < 0 else f" (exit status {status})"
+    return exit_words(process.wait(timeout=5))

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from harness.results import ended
+from harness.results.ended import End
 from harness.results.record import Record
 
 #: Children that may die or hang before the checks that are left are given up.
@@ -78,10 +80,10 @@ def _follow(child: _Child, progress: Progress, timeout: float) -> Iterator[Progr
         try:
             message = child.next(limit)
         except TimeoutError:
-            _broke(progress, at, f"hung: no answer within {limit:g} s", limit)
+            _broke(progress, at, ended.hung(limit), limit)
             break
         if message is None:
-            _broke(progress, at, f"the process died: {child.how_it_ended()}")
+            _broke(progress, at, ended.died(child.how_it_ended()))
             break
         limit = timeout
         match message["kind"]:
@@ -111,22 +113,23 @@ def _take_plan(progress: Progress, message: dict[str, Any]) -> None:
     progress.records = [None] * len(progress.planned)
 
 
-def _broke(progress: Progress, at: int | None, why: str, seconds: float | None = None) -> None:
+def _broke(progress: Progress, at: int | None, end: End, seconds: float | None = None) -> None:
     """Record what broke; a child that broke while loading refuses the whole target."""
     if at is None:
         if progress.done:
             return  # between two checks: the next child goes on
-        raise RefusedError(f"loading the target: {why}")
+        raise RefusedError(f"loading the target: {end.message}")
     record = progress.planned[at]
-    record.status, record.message, record.seconds = "error", why, seconds
+    record.status, record.seconds = "error", seconds
+    record.kind, record.message = str(end.kind), end.message
     progress.records[at] = record
 
 
 def _give_up(progress: Progress, left: list[int]) -> None:
+    end = ended.not_run(PATIENCE)
     for number in left:
         record = progress.planned[number]
-        record.status = "missing"
-        record.message = f"not run: {PATIENCE} checks before it hung or died"
+        record.status, record.kind, record.message = "missing", str(end.kind), end.message
         progress.records[number] = record
 
 
@@ -168,10 +171,7 @@ class _Child:
 
     def how_it_ended(self) -> str:
         """Signal or exit status, and the last line that the process wrote."""
-        status = self._process.wait(timeout=10)
-        how = (
-            f"signal {-status}, {_signal_name(-status)}" if status < 0 else f"exit status {status}"
-        )
+        how = ended.exit_words(self._process.wait(timeout=10))
         self._output.seek(0)
         lines = self._output.read().decode(errors="replace").strip().splitlines()
         return f"{how}; its last words: {lines[-1][:200]!r}" if lines else how
@@ -182,10 +182,3 @@ class _Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self._pipe)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"

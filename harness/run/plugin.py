@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.results import ended
 from harness.results.folder import LATEST, Folder
 from harness.results.record import Record
 from harness.results.recorder import Recorder, announce, new_run_id
@@ -250,12 +251,13 @@ def _explain(
     record: Record, call: pytest.CallInfo[None], report: pytest.TestReport, limit: float
 ) -> None:
     """Give the record of a check that was cut short the reason why."""
-    text = str(call.excinfo.value) if call.excinfo else ""
+    error = call.excinfo.value if call.excinfo else None
     record.status, record.seconds = "error", call.duration
-    record.message = f"the {call.when} of the test failed: {text}"
-    if "from pytest-timeout" in text:
-        record.message = f"hung: no answer within {limit:g} s"
+    end = ended.failed(f"the {call.when} of the test", error)
+    if "from pytest-timeout" in str(error):  # it raises what pytest.fail does: no other sign
+        end = ended.hung(limit)
         report.sections.clear()  # pytest-timeout prints the stacks of xdist's own threads
+    record.kind, record.message = str(end.kind), end.message
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def shard(folder, number, items, everything, *, killed=""):
         done = record(run=run, item=item, case=CASE)
         if item == killed:
             place.checkpoint("gw0", record(run=run, item=item, case=CASE, status="error"))
-            crashed = recorder.crashed(item, "gw0", 60, " (signal 9)")
+            crashed = recorder.crashed(item, "gw0", 60, "signal 9, SIGKILL")
             assert crashed is not None
             done = crashed
         recorder.record(done)

@@ -15,7 +15,7 @@ from harness.gate.baselines import Baselines, key_of
 from harness.gate.verdict import judge
 from harness.law import Layer
 from harness.report import html, status
-from harness.results.finding import RED, Finding, Status
+from harness.results.finding import RED, Finding, Kind, Status
 from harness.results.folder import RunInfo
 from harness.results.record import finish, rows, to_frame
 
@@ -77,7 +77,7 @@ def wrong_values():
     finding = Finding("values", figure=0.7, bound=1e-5, margin=812.5)
     finding.errors = [0.02] * 9 + [3e4, math.inf, math.nan, 0.0]
     finding.neighbours = {"window 9": [0.0] * 8 + [5e4] * 5, "window 7": [0.0] * 9 + [6e3] * 4}
-    return finding.fail("logits: 3 of 13 rows off", 9)
+    return finding.fail(Kind.WRONG_VALUES, "logits: 3 of 13 rows off", 9)
 
 
 def every_status():
@@ -334,8 +334,9 @@ def mixed(i, check):
         for n in (6, 7, 9, 10)
     }
     shift = Layer(window=4 + i // 10 % 9)
+    finding.fail(list(Kind)[i // 10 % 10], f"rows off, first {i}", i)
     finding.compare_sets(Layer(window=8).mask(0, 40, 40), shift.mask(0, 40, 40))
-    return finding.fail(f"{'abcdefghij'[i // 10 % 10] * 3}: rows off, first {i}", i)
+    return finding
 
 
 def all_fail(i, check):

@@ -1,5 +1,6 @@
 """The drawings of the report: visible sets, errors, groups, looks and the picture."""
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -99,17 +100,42 @@ def test_errors_without_a_number_are_no_laws():
     assert not curve.same
 
 
-def test_groups_are_by_kind_of_message():
-    a, b = "query 8 sees [0] too many", "query 13 sees [1, 2] too many; query 14 sees [3] too many"
-    assert failures.signature(a) == failures.signature(b)
-    assert failures.signature(a) != failures.signature("query 8 lost [0]")
-    raised = [record(item=c, check=c, status="error", message="E: x") for c in ("values", "reset")]
-    failed = [record(item=c, check=c, status="fail", message="E: x") for c in ("values", "reset")]
-    assert [g.checks for g in failures.groups(raised + failed)] == [
-        "values, reset",
-        "values",
-        "reset",
+def test_groups_are_by_kind():
+    broken = [
+        record(item=str(i), status="fail", kind=kind)
+        for i, kind in enumerate(("sees-too-many", "lost-keys", "sees-too-many"))
     ]
+    assert [[r.item for r in g.records] for g in failures.groups(broken)] == [["0", "2"], ["1"]]
+
+
+def test_errors_are_grouped_by_exception_over_all_checks():
+    def errors(exception):
+        return [
+            record(item=c, check=c, status="error", kind="raised", exception=exception)
+            for c in ("values", "reset")
+        ]
+
+    failed = [record(item=c, check=c, status="fail", kind="blind") for c in ("values", "reset")]
+    groups = failures.groups([*errors("TypeError"), *errors("ValueError"), *failed])
+    assert [g.checks for g in groups] == ["values, reset", "values, reset", "values", "reset"]
+
+
+def test_a_reworded_message_changes_no_group():
+    def grouped(words):
+        broken = [
+            record(
+                item=f"{s} {k} {c}", subject=s, check=c, status="fail", kind=k, message=next(words)
+            )
+            for s in ("ours", "theirs")
+            for k in ("lost-keys", "wrong-keys")
+            for c in ("visibility", "values", "visibility")
+        ]
+        return [[r.item for r in group.records] for group in failures.groups(broken)]
+
+    plain = grouped(f"query {i} lost [{i}]" for i in itertools.count())
+    assert grouped(itertools.repeat("")) == plain
+    assert grouped(f"{'x' * i}: something else; {i}" for i in itertools.count()) == plain
+    assert len(plain) == 8
 
 
 def test_an_unknown_status_is_refused():

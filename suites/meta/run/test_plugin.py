@@ -103,7 +103,9 @@ def test_a_failure_is_told_without_a_traceback_of_the_harness(run):
 def test_an_exception_of_a_subject_is_an_error_record(project, run):
     run("bad.py:Raises", "-n0").assert_outcomes(failed=2, passed=6)
     broken = [r for r in results(project).read_records() if r.status != "pass"]
-    assert {(r.status, r.exception) for r in broken} == {("error", "RuntimeError")}
+    assert {(r.status, r.kind, r.exception) for r in broken} == {
+        ("error", "raised", "RuntimeError")
+    }
 
 
 def test_an_exit_of_a_subject_is_an_error_record(project, run):
@@ -123,6 +125,7 @@ def test_a_worker_that_dies_in_mid_case_loses_no_record(project, run, subject, h
     assert len(records) == len(results(project).read_collected()) == 8
     died = [r for r in records if r.status == "error"]
     assert {r.schedule for r in died} == {"prefill-w"}
+    assert {r.kind for r in died} == {"died"}
     assert all(how in r.message for r in died)
     assert verdict(project)[1].reasons == ["2 checks broke"]
 
@@ -146,7 +149,7 @@ def test_a_hang_is_an_error(project, run):
     result = run("bad.py:Hangs", "-n0", f"--timeout={SOON}", select="values and " + SELECTED)
     result.assert_outcomes(failed=1, passed=3)
     (hung,) = [r for r in results(project).read_records() if r.status == "error"]
-    assert hung.message == f"hung: no answer within {SOON} s"
+    assert (hung.kind, hung.message) == ("hung", f"hung: no answer within {SOON} s")
     assert hung.exception == ""
 
 
@@ -154,6 +157,7 @@ def test_a_hang_that_no_signal_ends_costs_its_worker_and_no_record(project, run)
     result = run("bad.py:Stuck", "-n1", f"--timeout={SOON}", select="values and " + SELECTED)
     result.assert_outcomes(failed=1, passed=3)
     (hung,) = [r for r in results(project).read_records() if r.status == "error"]
+    assert hung.kind == "hung"
     assert f"hung: no answer within {SOON} s" in hung.message
 
 
@@ -224,7 +228,7 @@ def test_a_registered_subject_that_plans_nothing_is_an_error(project, monkeypatc
     monkeypatch.setattr(registry, "names", lambda: [f"bad.py:{name}" for name in names])
     project.runpytest_inprocess("suites", "-n0").assert_outcomes(failed=2)
     records = results(project).read_records()
-    assert [r.status for r in records] == ["error", "error"]
+    assert [(r.status, r.kind) for r in records] == [("error", "not-loaded")] * 2
     for record, told in zip(records, names.values(), strict=True):
         assert told in record.message
     assert "2 checks broke" in verdict(project)[1].reasons

@@ -1,0 +1,66 @@
+"""How a check ended without an answer: the kinds and words that every way of running shares.
+
+`harness check` watches a child of its own, the suites watch the workers of pytest: what they say
+of a hang, a death or an exception is the same.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from harness.results.finding import Kind
+
+#: Exceptions that say that the machine is exhausted, by name: torch is not imported for its own.
+OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
+#: What torch's allocators say in a RuntimeError, which bears no other sign.
+_OUT_OF_MEMORY_TEXT = ("can't allocate memory", "out of memory")
+
+
+@dataclass(frozen=True)
+class End:
+    """Why there is no answer: kind and message of the record."""
+
+    kind: Kind
+    message: str
+
+
+def hung(limit: float, *, forced: bool = False) -> End:
+    """No answer within `limit` seconds; forced: not even an exception could end it."""
+    tail = ", and the process had to be ended" if forced else ""
+    return End(Kind.HUNG, f"hung: no answer within {limit:g} s{tail}")
+
+
+def died(how: str = "", *, what: str = "the process", when: str = "") -> End:
+    """A process is gone.  how: what is known of its end; when: "in mid-check"."""
+    said = " ".join(filter(None, (f"{what} died", when)))
+    return End(Kind.DIED, f"{said}: {how}" if how else said)
+
+
+def failed(what: str, error: BaseException | None) -> End:
+    """Something around the check raised, a fixture of its test perhaps."""
+    kind = Kind.RAISED if error is None else kind_of(error)
+    return End(kind, f"{what} failed: {'' if error is None else error}")
+
+
+def not_run(deaths: int) -> End:
+    """Given up after so many checks that hung or died."""
+    return End(Kind.MISSING, f"not run: {deaths} checks before it hung or died")
+
+
+def exit_words(status: int) -> str:
+    """What a process's exit status says: "signal 9, SIGKILL" or "exit status 3"."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {-status}, {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}, unknown"
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The kind of an exception that ended a check: `RAISED` or `OUT_OF_MEMORY`."""
+    named = OUT_OF_MEMORY.intersection(cls.__name__ for cls in type(error).__mro__)
+    text = str(error).lower()
+    exhausted = named or any(sign in text for sign in _OUT_OF_MEMORY_TEXT)
+    return Kind.OUT_OF_MEMORY if exhausted else Kind.RAISED

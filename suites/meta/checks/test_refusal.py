@@ -1,0 +1,245 @@
+"""The refusal check: each way to take bad input is caught, and honest subjects pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from planted import ATTENTION, CACHE, DECODER, cache, decoder, defect
+from torch import Tensor
+
+from harness.cases.case import parse
+from harness.checks.refusal import _bad_kv, refusal
+from harness.contract import Unsupported
+from harness.defects.base import DenseAttention, Trimmed
+from harness.law import Layer
+from harness.reference.decoder import CacheDecoder
+from harness.results.finding import Finding, Kind, Status
+
+CASE = parse("mistral/chunk-4/float32/b1")  # 51 positions, window 8, two key heads
+BATCH = parse("mistral/chunk-4/float32/b3")
+PREFILL = parse("mistral/prefill-3w+5/float32/b1")
+
+
+def found(subject: type[Any], case: Any = CASE) -> Finding:
+    return refusal(subject(), case)
+
+
+@pytest.mark.parametrize("case", [CASE, BATCH, PREFILL], ids=lambda c: c.id)
+@pytest.mark.parametrize("subject", [CACHE, DECODER, ATTENTION])
+def test_correct_subjects_pass_and_say_so(subject: type[Any], case: Any) -> None:
+    finding = found(subject, case)
+    assert (finding.status, finding.kind) == (Status.PASS, None), finding.message
+    assert finding.message.endswith(": every bad input was refused")
+
+
+def test_a_scheme_that_is_not_claimed_is_not_checked() -> None:
+    narrow = type("Narrow", (CACHE,), {"schemes": frozenset({"sink"})})
+    with pytest.raises(Unsupported, match="not uniform"):
+        found(narrow)
+
+
+# --- Caches.
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_bad_update_is_another_one_and_bad(batch: int, dtype: torch.dtype) -> None:
+    k = torch.zeros(batch, 2, 2, 8, dtype=dtype)
+    bad = list(_bad_kv(k, k))
+    assert len({what for what, _, _ in bad}) == len(bad) == (11 if batch > 1 else 10)
+    form = (k.shape, k.dtype)
+    assert all((a.shape, a.dtype) != form or (b.shape, b.dtype) != form for _, a, b in bad)
+
+
+def test_a_cache_that_takes_anything_is_caught_at_each_bad_update() -> None:
+    finding = found(defect("AcceptsAnything"))
+    assert (finding.status, finding.kind) == (Status.FAIL, Kind.BAD_INPUT_ACCEPTED)
+    assert finding.message.count("dtype torch.float16: accepted") == 2
+
+
+def test_a_cache_that_checks_the_keys_alone_is_caught_at_the_values() -> None:
+    finding = found(defect("ChecksKeysAlone"), BATCH)
+    assert finding.kind is Kind.BAD_INPUT_ACCEPTED
+    assert "values alone of dtype torch.float16: accepted" in finding.message
+    assert "another number of heads: accepted" not in finding.message
+
+
+class Wordless(Trimmed):
+    """Refuses without a word."""
+
+    def check(self, k: Tensor, v: Tensor) -> None:
+        try:
+            super().check(k, v)
+        except ValueError:
+            raise ValueError from None
+
+
+def test_an_error_that_says_nothing_is_caught() -> None:
+    finding = found(cache(Wordless))
+    assert (finding.status, finding.kind) == (Status.FAIL, Kind.ERROR_WITHOUT_MESSAGE)
+    assert "rank 3: ValueError without a message" in finding.message
+
+
+def test_a_refusal_that_leaves_a_mess_is_caught() -> None:
+    finding = found(defect("RefusalLeavesMess"))
+    assert (finding.status, finding.kind) == (Status.FAIL, Kind.STATE_CHANGED)
+    assert "a refused update changed later answers" in finding.message
+
+
+# --- Beyond what was announced.
+
+
+class LosesAKey(Trimmed):
+    """Loses the oldest key of some queries."""
+
+    def loses(self, q: int, t: int) -> bool:
+        raise NotImplementedError
+
+    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
+        mask = super().mask(queries, columns)
+        for row, q in enumerate(queries.tolist()):
+            if self.loses(q, len(queries)):
+                mask[row, int(mask[row].nonzero()[0])] = False
+        return mask
+
+
+class PastContext(LosesAKey):
+    """Wrong from max_context on."""
+
+    def loses(self, q: int, t: int) -> bool:
+        del t
+        return q >= self.shape.max_context
+
+
+class LongChunks(LosesAKey):
+    """Wrong in the last row of a chunk longer than announced."""
+
+    def loses(self, q: int, t: int) -> bool:
+        return t > self.shape.max_chunk and q == self.length - 1
+
+
+class WithinLimits(LosesAKey):
+    """Wrong at position 9 in chunks of the announced length."""
+
+    def loses(self, q: int, t: int) -> bool:
+        return q == 9 and t <= self.shape.max_chunk
+
+
+class Strict(Trimmed):
+    """Refuses what is longer than announced."""
+
+    def check(self, k: Tensor, v: Tensor) -> None:
+        super().check(k, v)
+        if k.shape[2] > self.shape.max_chunk or self.length + k.shape[2] > self.shape.max_context:
+            raise ValueError(f"{k.shape[2]} more positions are too many")
+
+
+class StrictAndWordless(Strict):
+    """Refuses what is longer than announced, without a word."""
+
+    def check(self, k: Tensor, v: Tensor) -> None:
+        Trimmed.check(self, k, v)
+        try:
+            super().check(k, v)
+        except ValueError:
+            raise ValueError from None
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind", "first_bad"),
+    [
+        (PastContext, Kind.ACCEPTED_AND_WRONG, CASE.max_context),
+        (LongChunks, Kind.ACCEPTED_AND_WRONG, CASE.max_chunk + 3 - 1),
+        (WithinLimits, Kind.WRONG_VALUES, 9),  # before any misuse: no matter of refusal
+        (StrictAndWordless, Kind.ERROR_WITHOUT_MESSAGE, None),
+    ],
+)
+@pytest.mark.parametrize("wrap", [cache, "decoder"])
+def test_what_is_taken_beyond_the_limits_must_be_right(
+    planted: type[Trimmed], kind: Kind, first_bad: int | None, wrap: Any
+) -> None:
+    subject = of_caches(planted) if wrap == "decoder" else wrap(planted)
+    finding = found(subject)
+    assert (finding.status, finding.kind, finding.first_bad) == (Status.FAIL, kind, first_bad)
+
+
+@pytest.mark.parametrize("wrap", [cache, "decoder"])
+def test_refusing_it_is_right_as_well(wrap: Any) -> None:
+    subject = of_caches(Strict) if wrap == "decoder" else wrap(Strict)
+    assert found(subject).status is Status.PASS
+
+
+def of_caches(planted: type[Trimmed]) -> type[Any]:
+    """A decoder subject over planted caches."""
+
+    class Subject(DECODER):
+        def open(self, case: Any) -> Any:
+            return CacheDecoder(cache(planted)(), case)
+
+    return Subject
+
+
+# --- Decoders.
+
+
+class AnyToken(CacheDecoder):
+    """Takes token ids modulo the vocabulary."""
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        return super().feed(tokens % self.case.vocab)
+
+
+class CountsRefused(CacheDecoder):
+    """Counts the positions of a feed that it then refuses."""
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        try:
+            return super().feed(tokens)
+        except ValueError:
+            self.length += 1
+            raise
+
+
+def test_a_decoder_that_takes_any_token_id_is_caught() -> None:
+    finding = found(decoder(AnyToken))
+    assert (finding.status, finding.kind) == (Status.FAIL, Kind.BAD_INPUT_ACCEPTED)
+    assert "a negative token id: accepted" in finding.message
+    assert "a token id past the vocabulary: accepted" in finding.message
+    assert "another batch" not in finding.message
+
+
+def test_a_decoder_that_counts_what_it_refused_is_caught() -> None:
+    finding = found(decoder(CountsRefused))
+    assert (finding.status, finding.kind) == (Status.FAIL, Kind.STATE_CHANGED)
+
+
+# --- Attention operations.
+
+
+class NoChecks(DenseAttention):
+    """Believes its arguments."""
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        del q, k, v
+
+
+class QueriesOfTheFuture(DenseAttention):
+    """Cuts queries that have no key."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
+        return super().attend(q[:, :, -k.shape[2] :], k, v, layer)
+
+
+@pytest.mark.parametrize(
+    ("planted", "what"),
+    [
+        (QueriesOfTheFuture, "more queries than keys"),
+        (NoChecks, "more queries than keys"),
+    ],
+)
+def test_an_operation_that_takes_too_many_queries_is_caught(planted: Any, what: str) -> None:
+    finding = found(planted)
+    assert (finding.status, finding.kind) == (Status.FAIL, Kind.BAD_INPUT_ACCEPTED)
+    assert f"{what}: accepted" in finding.message
