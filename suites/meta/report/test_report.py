@@ -17,7 +17,7 @@ from harness.law import Layer
 from harness.report import html, status
 from harness.results.finding import RED, Finding, Status
 from harness.results.folder import RunInfo
-from harness.results.record import finish, to_frame
+from harness.results.record import finish, rows, to_frame
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 CLOSED_BY = {"td": ("td",), "th": ("td",), "tr": ("td", "tr")}  # by a start tag
@@ -157,9 +157,9 @@ def verdict(records, frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("known")
     filed = [row("B1", check="visibility", case=FILED), row("B7", case="nowhere/chunk-4/x/b1")]
     known = entries(folder, ENTRY + ENTRY.replace("B1", "B7"), rows=filed)
-    rows = {"uniform": {key_of(records[0]): {"cache_bytes": 4096}}}
+    stored = {"uniform": {key_of(records[0]): {"cache_bytes": 4096}}}
     run = RunInfo(run="r1", whole=True, exit_status=1, outside=["suites/meta/test_x.py::test_y"])
-    return judge(frame, Baselines(rows), known, run)
+    return judge(frame, Baselines(stored), known, run)
 
 
 @pytest.fixture(scope="module")
@@ -352,4 +352,4 @@ def test_two_thousand_cases_are_quick_and_small(outcome, tmp_path):
     assert time.process_time() - began < 3
     assert out.stat().st_size < 1_000_000
     text = re.sub("</?span>", "", out.read_text(encoding="utf-8"))
-    assert all(reproducible(r, text) for r in verdict.broken)
+    assert all(reproducible(r, text) for r in rows(verdict.broken))

@@ -61,7 +61,7 @@ def test_four_shards_give_the_table_and_the_verdict_of_one_run(project, shards):
     assert table == one_table
     assert found.counts == one.counts
     assert found.reasons == one.reasons
-    assert sorted(r.item for r in found.broken) == sorted(r.item for r in one.broken)
+    assert sorted(found.broken["item"]) == sorted(one.broken["item"])
 
 
 def test_a_shard_that_is_left_out_is_red_and_its_checks_missing(project, shards):
