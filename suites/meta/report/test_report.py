@@ -157,9 +157,9 @@ def verdict(records, frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("known")
     filed = [row("B1", check="visibility", case=FILED), row("B7", case="nowhere/chunk-4/x/b1")]
     known = entries(folder, ENTRY + ENTRY.replace("B1", "B7"), rows=filed)
-    rows = {"uniform": {key_of(records[0]): {"cache_bytes": 4096}}}
+    stored = {"uniform": {key_of(records[0]): {"cache_bytes": 4096}}}
     run = RunInfo(run="r1", whole=True, exit_status=1, outside=["suites/meta/test_x.py::test_y"])
-    return judge(frame, Baselines(rows), known, run)
+    return judge(frame, Baselines(stored), known, run)
 
 
 @pytest.fixture(scope="module")
