@@ -120,7 +120,8 @@ def test_a_text_names_a_model_or_gets_one_line(name: str) -> None:
         assert geometry.layers == from_model(PUBLISHED[geometry.name]).layers
 
 
-@given(st.sampled_from(model_id.RELEASED), st.sampled_from(["x", "9", "-1b", "v2", ".5"]))
-def test_a_name_with_a_longer_last_word_is_another(model: model_id.Published, tail: str) -> None:
-    with pytest.raises(GeometryError):
-        model_id.read("-".join(model.words) + tail.replace("-1b", "-99b"))
+@pytest.mark.parametrize("tail", ["x", "9", "-99b", "v2", ".5"])
+def test_a_name_with_a_longer_last_word_is_another(tail: str) -> None:
+    for model in model_id.RELEASED:
+        with pytest.raises(GeometryError):
+            model_id.read("-".join(model.words) + tail)

@@ -19,10 +19,10 @@ from harness.subjects.own.routed import LayerModule, original
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 HEADS, KV_HEADS, HEAD_DIM, WINDOW = 4, 2, 256, 256
-#: How far routing may move a layer's outputs and gradients in bfloat16, in relative norm. Rounding
-#: normal numbers to 8 bits errs by 1.66e-3 of their norm.  Two kernels' outputs differ
-#: by two such errors, one each: 1.66e-3 * sqrt(2) = 2.35e-3; their gradients, for which the weights
-#: are rounded too, by four: 1.66e-3 * sqrt(4) = 3.32e-3.  The limits are these, rounded up.
+#: How far routing may move a layer's outputs and gradients in bfloat16, in relative norm.  Rounding
+#: normally distributed numbers to 8 bits errs by 1.66e-3 of their norm.  The outputs of two kernels
+#: differ by two such errors, one each: 1.66e-3 * sqrt(2) = 2.35e-3; their gradients, for which the
+#: weights are rounded too, by four: 1.66e-3 * sqrt(4) = 3.32e-3.  The limits are these, rounded up.
 FORWARD, BACKWARD = 2.5e-3, 3.5e-3
 
 
