@@ -21,7 +21,7 @@ from harness.reference import tolerance
 from harness.reference.decoder import CacheDecoder
 from harness.results import ended
 from harness.results.finding import Finding, Kind, Status
-from harness.results.record import Collected, Origin, finish, missing, start
+from harness.results.record import Origin, finish, planned, start
 from harness.run.job import LOAD, Job
 
 HARNESS = Path(__file__).parents[3] / "harness"
@@ -175,7 +175,7 @@ PLANTED: dict[Kind, tuple[type[Any], str, str]] = {
 SAID: dict[Kind, Callable[[], str]] = {
     Kind.HUNG: lambda: ended.hung(60).kind,
     Kind.DIED: lambda: ended.died().kind,
-    Kind.MISSING: lambda: missing("r1", Collected("a", "ours", "values")).kind,
+    Kind.MISSING: lambda: planned(Origin("ours", "ours"), "r1", "a", "values").kind,
     Kind.NOT_LOADED: lambda: (
         Job(Origin("a", "a"), LOAD, status="error", message="?").start("r1", "a").kind
     ),

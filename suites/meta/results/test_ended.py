@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from gate_data import record
+from gate_data import planned, record
 
 from harness.results import ended
 from harness.results.finding import Kind
 from harness.results.folder import Folder
-from harness.results.record import Collected
 from harness.results.recorder import Recorder, died_in_flight
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
     out = Recorder(Folder(tmp_path), "r1", [])
-    out.items = {"a": Collected("a", "ours", "values")}
+    out.items = {"a": planned("a")}
     return out
 
 
