@@ -79,7 +79,9 @@ def test_a_page_that_is_out_of_date_is_seen() -> None:
 def test_every_maker_is_used_and_every_part_is_closed() -> None:
     texts = [path.read_text(encoding="utf-8") for path in generate.PAGES]
     used = {m for text in texts for m in re.findall(r"<!-- generated: (.+?) -->", text)}
-    outputs = {generate.OUTPUT + name for name in generate.OUTPUTS} - {"output of the example"}
+    outputs = {generate.OUTPUT + name for name in generate.outputs.OUTPUTS} - {
+        "output of the example"
+    }
     assert used == set(generate.MAKERS) | outputs
     for text in texts:
         assert text.count("<!-- generated: ") == text.count("<!-- end -->")
@@ -108,8 +110,10 @@ def test_what_is_written_of_a_field_is_kept() -> None:
 
 
 def test_a_new_field_takes_what_the_class_says() -> None:
-    assert "so that it is known" in generate._said(type("A", (), {"__doc__": _DOC}), "reach")
-    assert generate._said(type("A", (), {"__doc__": _DOC}), "other") == ""
+    assert "so that it is known" in generate.results._said(
+        type("A", (), {"__doc__": _DOC}), "reach"
+    )
+    assert generate.results._said(type("A", (), {"__doc__": _DOC}), "other") == ""
 
 
 def test_every_page_is_in_the_navigation() -> None:
@@ -153,7 +157,7 @@ def test_every_reason_to_be_red_is_explained() -> None:
 
 def test_every_check_says_what_it_proves_and_what_it_cannot_see() -> None:
     text = (DOCS / "checks.md").read_text(encoding="utf-8")
-    for name in generate.check_names():
+    for name in generate.checks.check_names():
         section = re.search(rf"^## {name}\n(.*?)(?=^## )", text, re.M | re.S)
         assert section is not None, f"docs/checks.md has no section {name}"
         for part in ("**Proves**", "**Cannot see**", f"<!-- generated: only {name} -->"):

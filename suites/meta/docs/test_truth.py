@@ -31,7 +31,7 @@ def _stable(text: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(SHOWN))
 def test_outputs_are_true(name: str) -> None:
-    said = generate.output(name)
+    said = generate.outputs.output(name)
     assert _stable(said) == _stable(SHOWN[name]), "run python docs/generate.py --outputs"
 
 
@@ -43,11 +43,11 @@ def test_another_position_or_count_would_be_seen() -> None:
 
 
 def test_the_example_itself_holds() -> None:
-    assert "all 54 checks hold" in generate.output("the example")
+    assert "all 54 checks hold" in generate.outputs.output("the example")
 
 
 def test_subjects_are_read_from_their_sources_as_they_load() -> None:
-    read = {subject.name: subject for subject in generate.subjects()}
+    read = {subject.name: subject for subject in generate.subjects.subjects()}
     points = {point.name: point for point in metadata.entry_points(group="harness.subjects")}
     assert set(read) == set(points)
     for name in ("harness.sink", "harness.static.smart", "harness.banded.blocks", "torch.flex"):
@@ -61,22 +61,22 @@ def test_subjects_are_read_from_their_sources_as_they_load() -> None:
 
 def test_the_kill_table_holds_every_planted_defect() -> None:
     names = [defect.name.removeprefix("defect.") for defect in DEFECTS]
-    assert sorted(generate.kills()) == sorted(names), (
+    assert sorted(generate.checks.kills()) == sorted(names), (
         "run harness kills, then python docs/generate.py --kills reports/latest/kills.json"
     )
-    assert all(generate.kills().values())
-    assert {check for by in generate.kills().values() for check in by} <= set(
-        generate.check_names()
+    assert all(generate.checks.kills().values())
+    assert {check for by in generate.checks.kills().values() for check in by} <= set(
+        generate.checks.check_names()
     )
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, by in generate.kills().items() if len(by) == 1][::8], ids=str
+    "name", [n for n, by in generate.checks.kills().items() if len(by) == 1][::8], ids=str
 )
 def test_only_that_check_catches_it(name: str) -> None:
     """A part of what `harness kills` shows: by the other checks the defect passes."""
     defect = next(d for d in DEFECTS if d.name == f"defect.{name}")
-    assert kill(defect).caught_by == generate.kills()[name]
+    assert kill(defect).caught_by == generate.checks.kills()[name]
 
 
 def test_the_operation_of_the_page_is_right() -> None:

@@ -25,6 +25,7 @@ _INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 def generator() -> ModuleType:
     """`docs/generate.py`, which is a script and in no package."""
     if "docs_generate" not in sys.modules:
+        sys.path.append(str(DOCS))  # a script finds what lies beside it
         spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
         assert spec is not None
         assert spec.loader is not None
