@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.law import check_int
 from harness.schemes.band.blocks import BandMasks, Run, key_runs, query_runs
 from harness.schemes.band.engines import Engine, Gradients, Rows, accumulator, engine_for
-from harness.schemes.validation import check_attention, check_int
+from harness.schemes.validation import check_attention
 
 #: Blocks of one shape that go into one call: fewer barriers between threads, more temporaries.
 #: Half precision has room for twice as many in the same bytes.
