@@ -85,8 +85,7 @@ class CoreMLDecoder:
     def rewind(self, length: int) -> None:
         """Forget all positions >= length: their slots are masked until they are written again.
 
-        Raises ValueError, with the state as it was, if a layer has overwritten a key that the
-        next query would need.
+        Raises ValueError, with the state as it was, for a position that cannot be returned to.
         """
         rewind(self.slots, self.length, length)
         self.length = length
