@@ -18,11 +18,12 @@ if TYPE_CHECKING:  # torch is imported where a mask is made: estimates need the 
 SCHEMES: frozenset[str] = frozenset({"full", "uniform", "interleaved", "sink", "chunked"})
 
 
-def _check_int(field: str, value: object, minimum: int) -> None:
-    """Raise ValueError naming `field` unless `value` is a true int of at least `minimum`."""
+def check_int(field: str, value: object, minimum: int) -> int:
+    """`value` as an int.  Raises ValueError naming `field` for a bool and below `minimum`."""
     # bool is an int in Python: `sliding_window: true` in a config must not become a window of 1.
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{field} must be an integer >= {minimum}, got {value!r}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,10 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.window is not None:
-            _check_int("window", self.window, 1)
+            check_int("window", self.window, 1)
         if self.chunk is not None:
-            _check_int("chunk", self.chunk, 1)
-        _check_int("sink", self.sink, 0)
+            check_int("chunk", self.chunk, 1)
+        check_int("sink", self.sink, 0)
         if self.sink and self.window is None:
             raise ValueError(f"sink={self.sink} needs a window: without one every key is visible")
 

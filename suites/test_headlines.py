@@ -1,21 +1,28 @@
 """Headline figures of the work that this harness grew out of, reproduced as integers.
 
-Each test shows the arithmetic, and holds the bytes that a scheme of ours allocates to it.
+The sums are those of the report page, `harness.report.headlines`.  Each test pins a sum as it is
+written out there, its result, and how it is shown, and compares the result with the bytes that a
+scheme of ours allocates or a profile predicts.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 
 from harness.cases.models import PUBLISHED, Model
 from harness.estimate.profiles import Heuristic, Ideal, LlamaCpp, Request
 from harness.estimate.resolve import resolve
-from harness.law import Layer
+from harness.report.headlines import headlines
 from harness.schemes.static.cache import StaticLayout, resolve_cache_lens
 
-GB, MB, KIB = 10**9, 10**6, 2**10
+HEADLINES = {headline.of: headline for headline in headlines()}
+
+
+def figure(of: str, arithmetic: str, shown: str) -> int:
+    """The bytes of a headline whose sum is written out and shown like this."""
+    found = HEADLINES[of]
+    assert (found.arithmetic.partition(":")[0], found.shown) == (arithmetic, shown)
+    return found.nbytes
 
 
 def cache_bytes(model: Model, cache_lens: list[int]) -> int:
@@ -32,17 +39,15 @@ def test_a_window_halves_the_cache_of_32_layers() -> None:
     """pytorch/executorch#19250: 32 layers, 8 kv heads of 128, fp16: 1.07 GB to 0.54 GB."""
     model = PUBLISHED["mistral-7b-v0.1"]
     assert (model.n_layers, model.n_kv_heads, model.head_dim) == (32, 8, 128)
-    slot = 8 * 128 * 2 * 2  # kv heads, head_dim, key and value, 2 bytes
-    # A context of 8192 cached positions; less a chunk of 32, which is not in the cache; a window.
-    for input_len, window, slots, expected, shown in (
-        (0, None, 8192, 1_073_741_824, 1.07),
-        (32, None, 8160, 1_069_547_520, 1.07),
-        (32, 4096, 4096, 536_870_912, 0.54),
-    ):
-        lens = resolve_cache_lens(32, 8192, input_len, window) if input_len else [8192] * 32
-        assert lens == [slots] * 32
-        assert cache_bytes(model, lens) == 32 * slots * slot == expected
-        assert round(expected / GB, 2) == shown
+    # A slot: 8 kv heads × 128 × key and value × 2 bytes = 4096 bytes.
+    before = figure("32 layers, 8192 positions", "32 × 8,192 × 4,096", "1.07 GB")
+    after = figure("32 layers, a window of 4096", "32 × 4,096 × 4,096", "0.54 GB")
+    assert cache_bytes(model, [8192] * 32) == before == 1_073_741_824
+    assert resolve_cache_lens(32, 8192, 32, 4096) == [4096] * 32
+    assert cache_bytes(model, [4096] * 32) == after == 536_870_912
+    # The scheme's own caches leave out a chunk of 32, whose keys are not in the cache: 1.07 GB too.
+    assert resolve_cache_lens(32, 8192, 32) == [8160] * 32
+    assert cache_bytes(model, [8160] * 32) == 1_069_547_520
 
 
 def test_the_e2b_example_counts_keys_alone_in_units_of_1000_kib() -> None:
@@ -52,17 +57,16 @@ def test_the_e2b_example_counts_keys_alone_in_units_of_1000_kib() -> None:
     without values (or both at one byte each), counted in units of 1000 KiB = 1,024,000 bytes.
     With keys and values in fp16 they are twice as large; the saving, 40 %, is the same.
     """
-    full = resolve_cache_lens(35, 8192, 32)
-    hybrid = resolve_cache_lens(35, 8192, 32, 4096, 5)
-    assert (full.count(8160), hybrid.count(4096), hybrid.count(8160)) == (35, 28, 7)
-    per_position = 1 * 256 * 2
-    before, after = sum(full) * per_position, sum(hybrid) * per_position
-    assert before == 35 * 8160 * 512 == 146_227_200
-    assert after == (28 * 4096 + 7 * 8160) * 512 == 87_965_696
-    assert (round(before / (1000 * KIB)), round(after / (1000 * KIB))) == (143, 86)
+    of = "E2B as in the example"
+    before = figure(f"{of}, all layers full", "35 × 8,160 × 512", "143 MB")
+    sums = "28 × 4,096 × 512 + 7 × 8,160 × 512"
+    after = figure(f"{of}, window 4096, every fifth full", sums, "86 MB")
+    assert (before, after) == (146_227_200, 87_965_696)
     assert round(100 * (1 - after / before)) == 40
     # What a runner would allocate for such a model, keys and values:
     model = Model("35x1x256", "gemma4", ("full_attention",) * 35, n_kv_heads=1, head_dim=256)
+    full = resolve_cache_lens(35, 8192, 32)
+    hybrid = resolve_cache_lens(35, 8192, 32, 4096, 5)
     assert cache_bytes(model, full) == 2 * before == 292_454_400
     assert cache_bytes(model, hybrid) == 2 * after == 175_931_392
 
@@ -73,34 +77,58 @@ def test_the_real_e2b_owns_fifteen_caches() -> None:
     At 8192 cached positions: 151 MB if every layer kept them all, 56.6 MB with the window.
     """
     model = PUBLISHED["gemma4-e2b"]
+    assert len(model.cached_layers) == 15
+    # A slot: key and value of 512 or of 256 elements, × 2 bytes = 2048 or 1024 bytes.
+    of, full_sum = "E2B as published", "3 × 8,192 × 2,048 + 12 × 8,192 × 1,024"
+    before = figure(f"{of}, all positions kept", full_sum, "151.0 MB")
+    windowed = "3 × 8,192 × 2,048 + 12 × 512 × 1,024"
+    after = figure(f"{of}, its window", windowed, "56.6 MB")
     full = resolve_cache_lens(35, 8193, 1)
     hybrid = resolve_cache_lens(35, 8193, 1, model.window, layer_types=model.layer_types)
     assert hybrid == resolve_cache_lens(35, 8193, 1, 512, 5)
-    assert len(model.cached_layers) == 15
-    both, wide, narrow = 2 * 2, 3 * 512, 12 * 256  # key and value at 2 bytes; elements a position
-    assert cache_bytes(model, full) == 8192 * (wide + narrow) * both == 150_994_944
-    assert cache_bytes(model, hybrid) == (8192 * wide + 512 * narrow) * both == 56_623_104
-    assert (round(150_994_944 / MB), round(56_623_104 / MB, 1)) == (151, 56.6)
+    assert cache_bytes(model, full) == before == 150_994_944
+    assert cache_bytes(model, hybrid) == after == 56_623_104
 
 
-def test_the_rule_of_thumb_gives_its_figures_and_the_true_ones_are_five_times_as_large() -> None:
+def test_the_rule_of_thumb_gives_its_figures() -> None:
     """Andyyyy64/whichllm#124: Gemma 3 27B at 128K, 12.68 GB to 2.20 GB; Mistral 7B, 3.29 GB.
 
     27 and 7 billion parameters, 3.5 MiB for each of them and 1024 positions; a window of 1024
     leaves 1/6 * 131072 + 5/6 * 1024 positions.  Mistral's window is not honoured: unchanged.
     """
+    request = Request(131_072)
+    dense = figure(
+        "gemma-3-27b, rule of thumb, no window",
+        "27 × 128 × 3,670,016",
+        "12.68 GB, 1.11 of llama.cpp's",
+    )
+    assert dense == 27 * 128 * 3_670_016 == 12_683_575_296
+    windows = "the same, at the effective context of the windows that it honours"
+    gemma = figure("gemma-3-27b, rule of thumb", windows, "2.20 GB, 0.19 of llama.cpp's")
+    assert Heuristic(27).total(resolve("gemma-3-27b"), request) == gemma == 2_196_504_575
+    mistral = figure("mistral-7b-v0.1, rule of thumb", windows, "3.29 GB, 0.19 of llama.cpp's")
+    assert Heuristic(7).total(resolve("mistral-7b-v0.1"), request) == mistral == 3_288_334_336
+    assert mistral == 7 * 128 * 3_670_016
+
+
+def test_the_true_figures_are_five_times_as_large() -> None:
+    """What llama.cpp allocates, and the least that answers need: keys and values in fp16.
+
+    Gemma 3 27B: slots of 16 heads × (128 + 128) × 2 = 8192 bytes, 131,072 of them in 10 full
+    layers; in 52 sliding ones llama.cpp keeps the window and a micro-batch, 1024 + 512.
+    Mistral 7B: slots of 4096 bytes; llama.cpp does not know its window of 4096.
+    """
+    request = Request(131_072)
     gemma, mistral = resolve("gemma-3-27b"), resolve("mistral-7b-v0.1")
-    request, per_billion = Request(131_072), 128 * 3_670_016
-    dense = replace(gemma, layers=tuple(replace(x, law=Layer()) for x in gemma.layers))
-    assert Heuristic(27).total(dense, request) == 27 * per_billion == 12_683_575_296
-    assert Heuristic(27).total(gemma, request) == 2_196_504_575
-    assert Heuristic(7).total(mistral, request) == 7 * per_billion == 3_288_334_336
-    # What llama.cpp allocates, and the least that the answers need: keys and values in fp16.
-    full, slot = 10 * 131_072, 16 * (128 + 128) * 2
-    assert LlamaCpp().total(gemma, request) == (52 * (1024 + 512) + full) * slot == 11_391_729_664
-    assert Ideal().total(gemma, request) == (52 * 1024 + full) * slot == 11_173_625_856
-    slot = 8 * (128 + 128) * 2
-    assert LlamaCpp().total(mistral, request) == 32 * 131_072 * slot == 17_179_869_184
-    assert Ideal().total(mistral, request) == 32 * 4096 * slot == 536_870_912
-    for estimate, true in ((2_196_504_575, 11_391_729_664), (3_288_334_336, 17_179_869_184)):
-        assert round(true / estimate, 1) == 5.2
+    full, slot, small = 10 * 131_072, 16 * (128 + 128) * 2, 8 * (128 + 128) * 2
+    for name, geometry, of_llama, of_ideal in (
+        ("gemma-3-27b", gemma, (52 * (1024 + 512) + full) * slot, (52 * 1024 + full) * slot),
+        ("mistral-7b-v0.1", mistral, 32 * 131_072 * small, 32 * 4096 * small),
+    ):
+        allocated = HEADLINES[f"{name}, what llama.cpp allocates"].nbytes
+        assert LlamaCpp().total(geometry, request) == allocated == of_llama
+        least = HEADLINES[f"{name}, the least that answers need"].nbytes
+        assert Ideal().total(geometry, request) == least == of_ideal
+        rule = HEADLINES[f"{name}, rule of thumb"].nbytes
+        assert round(allocated / rule, 1) == 5.2
+    assert HEADLINES["gemma-3-27b, what llama.cpp allocates"].shown == "11.39 GB"

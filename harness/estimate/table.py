@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from harness.estimate import model_id, peers
 from harness.estimate.geometry import Geometry
-from harness.estimate.profiles import PROFILES, Heuristic, LlamaCpp, Profile, Request, Unsupported
+from harness.estimate.profiles import (
+    PROFILES,
+    Heuristic,
+    LlamaCpp,
+    Profile,
+    Request,
+    UnsupportedCache,
+)
 
 #: How a peer's figure is known.
 PEER = "a peer"
@@ -44,7 +51,7 @@ def row(profile: Profile, geometry: Geometry, request: Request) -> Row:
         total = profile.total(geometry, request)
         rule = isinstance(profile, Heuristic)
         layers = () if rule else tuple(profile.layer_bytes(geometry, request))
-    except Unsupported as why:
+    except UnsupportedCache as why:
         return Row(profile.name, honours, profile.evidence, None, note=str(why))
     error = relative_error(total, geometry, request) if rule else None
     return Row(profile.name, honours, profile.evidence, total, layers, error=error)
@@ -66,7 +73,7 @@ def relative_error(estimate: int, geometry: Geometry, request: Request) -> float
     """(estimate - true) / true, true being llama.cpp's bytes; None where it holds no such cache."""
     try:
         true = REFERENCE.total(geometry, request)
-    except Unsupported:
+    except UnsupportedCache:
         return None
     return (estimate - true) / true
 

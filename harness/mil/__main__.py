@@ -41,7 +41,7 @@ def _load(path: Path) -> Any:
 def _show(name: str, function: Any) -> int:
     from harness.mil.blocks import all_ops, is_weight
     from harness.mil.liveness import peak
-    from harness.mil.steps import coverage
+    from harness.mil.prepared import coverage
 
     ops = [op for op in all_ops(function.operations) if not is_weight(op)]
     known = coverage()

@@ -4,7 +4,7 @@
     outputs = run(program_of(model), {"x": x})
 
 Every op is covered by exactly one of: `kernels` (arithmetic, written here), `inference`
-(coremltools' own code), or this module (states and branches); `steps.coverage` is the list.  Any
+(coremltools' own code), or this module (states and branches); `prepared.coverage` is the list.  Any
 other op is an error that names it.  Each value is held to the shape and dtype that the program
 declares for it.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness.mil.arrays import Array, Value
 from harness.mil.errors import DeclaredError, InputError, MilError
-from harness.mil.steps import Prepared, Step, prepare
+from harness.mil.prepared import Prepared, PreparedOp, prepare
 from harness.mil.values import (
     Declared,
     Symbols,
@@ -90,7 +90,7 @@ class Interpreter:
 
     def _prepare(self, block: Any, outer: dict[Any, Value]) -> None:
         prepared = self._blocks[block] = prepare(block, outer)
-        for step in prepared.steps:
+        for step in prepared.ops:
             for inner in step.op.blocks:
                 self._prepare(inner, outer | prepared.weights)
 
@@ -98,7 +98,7 @@ class Interpreter:
         """Run all ops of a block; a value is dropped when no op to come reads it."""
         prepared = self._blocks[block]
         env.update(prepared.weights)
-        for step in prepared.steps:
+        for step in prepared.ops:
             outputs = self._outputs(step, env, symbols)
             if len(outputs) != len(step.declared):
                 raise DeclaredError(
@@ -112,7 +112,7 @@ class Interpreter:
                 env.pop(var, None)
         return [env[var] for var in prepared.outputs]
 
-    def _outputs(self, step: Step, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
+    def _outputs(self, step: PreparedOp, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
         op = step.op
         if step.code is not None:
             given = {
@@ -129,7 +129,7 @@ class Interpreter:
         return [env[op.input].copy()]
 
 
-def _computed(step: Step, given: dict[str, Value]) -> list[Value]:
+def _computed(step: PreparedOp, given: dict[str, Value]) -> list[Value]:
     """What an op's code answers.  Raises MilError naming the op where it cannot."""
     assert step.code is not None
     try:

@@ -10,13 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.contract import CacheShape
-
-
-def check_int(field: str, value: object, minimum: int) -> int:
-    """`value` as an int of at least `minimum`; a bool is none."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{field} must be an integer >= {minimum}, got {value!r}")
-    return value
+from harness.law import check_int
 
 
 def check_kv(k: object, v: object, shape: CacheShape) -> int:

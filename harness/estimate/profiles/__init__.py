@@ -12,7 +12,7 @@ from harness.estimate.profiles.base import (
     Profile,
     Request,
     RequestError,
-    Unsupported,
+    UnsupportedCache,
 )
 from harness.estimate.profiles.heuristic import Heuristic
 from harness.estimate.profiles.ideal import Dense, Ideal
@@ -54,7 +54,7 @@ __all__ = [
     "Profile",
     "Request",
     "RequestError",
-    "Unsupported",
+    "UnsupportedCache",
     "Vllm",
     "executorch",
     "transformers",

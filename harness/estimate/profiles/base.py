@@ -76,7 +76,7 @@ class Honours(StrEnum):
     NOTHING = "-"  # the model has no window
 
 
-class Unsupported(Exception):
+class UnsupportedCache(Exception):
     """The runtime cannot hold such a cache; the reason is one line."""
 
 
@@ -105,14 +105,14 @@ class Profile(ABC):
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer, 0 for a layer that owns no cache.
 
-        Raises Unsupported for what the runtime cannot hold.
+        Raises UnsupportedCache for what the runtime cannot hold.
         """
 
     def check_types(self, request: Request) -> None:
-        """Raise Unsupported unless keys and values are of types that this runtime stores."""
+        """Raise UnsupportedCache unless keys and values are of types that this runtime stores."""
         for stored in request.elements:
             if stored.name not in self.stores:
-                raise Unsupported(
+                raise UnsupportedCache(
                     f"{self.name} has no cache of {stored.name}; "
                     f"it has {', '.join(sorted(self.stores))}"
                 )
@@ -147,13 +147,13 @@ def slot_bytes(layer: KVLayer, request: Request) -> int:
     """Bytes of the keys and values of one position.
 
     Quantized types store each head by itself: a block never reaches into the next head.
-    Raises Unsupported where a head is no whole number of blocks.
+    Raises UnsupportedCache where a head is no whole number of blocks.
     """
     keys, values = request.elements
     try:
         k_bytes, v_bytes = keys.bytes_of(layer.k_dim), values.bytes_of(layer.v_dim)
     except ValueError as error:
-        raise Unsupported(str(error)) from error
+        raise UnsupportedCache(str(error)) from error
     return layer.kv_heads * (k_bytes + v_bytes)
 
 

@@ -13,7 +13,7 @@ from harness.estimate.profiles.base import (
     Honours,
     Request,
     SlotProfile,
-    Unsupported,
+    UnsupportedCache,
     check_int,
 )
 
@@ -58,10 +58,10 @@ class Sink(_Exported):
             check_int("window", self.window)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
-        """sink + 2W, whatever the context.  Raises Unsupported where no window is given."""
+        """sink + 2W, whatever the context.  Raises UnsupportedCache where no window is given."""
         window = self.window or layer.law.window
         if window is None:
-            raise Unsupported("every layer becomes a ring: give its window")
+            raise UnsupportedCache("every layer becomes a ring: give its window")
         return self.sink + 2 * window
 
 
@@ -81,8 +81,8 @@ class Static(_Exported):
         check_int("input_len", self.input_len)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
-        """min(W, context - input_len).  Raises Unsupported where a step fills the context."""
+        """min(W, context - input_len).  Raises UnsupportedCache where a step fills the context."""
         room = request.context - self.input_len
         if room < 1:
-            raise Unsupported(f"a step of {self.input_len} tokens leaves no cache")
+            raise UnsupportedCache(f"a step of {self.input_len} tokens leaves no cache")
         return min(room, layer.law.window) if honoured and layer.law.window else room

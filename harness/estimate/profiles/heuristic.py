@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.estimate.geometry import Geometry
-from harness.estimate.profiles.base import Honours, Profile, Request, RequestError, Unsupported
+from harness.estimate.profiles.base import Honours, Profile, Request, RequestError, UnsupportedCache
 
 _BYTES = 3.5 * 1024 * 1024  # of one billion parameters and 1024 positions
 _ACTIVE = 4.0  # a mixture's attention is as large as that of a dense model of so many active parts
@@ -69,14 +69,14 @@ class Heuristic(Profile):
         return Honours.YES if geometry.family in self.honoured else Honours.NO
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:  # noqa: ARG002
-        """Raises Unsupported: the rule knows no layers."""
-        raise Unsupported("a rule of thumb over the number of parameters knows no layers")
+        """Raises UnsupportedCache: the rule knows no layers."""
+        raise UnsupportedCache("a rule of thumb over the number of parameters knows no layers")
 
     def total(self, geometry: Geometry, request: Request) -> int:
-        """Bytes in fp16.  Raises Unsupported where the number of parameters is not known."""
+        """Bytes in fp16.  Raises UnsupportedCache where the number of parameters is not known."""
         self.check_types(request)
         if self.billions is None:
-            raise Unsupported("needs the number of parameters, in billions")
+            raise UnsupportedCache("needs the number of parameters, in billions")
         window, ratio = None, None
         if self.honours(geometry) is Honours.YES:
             window = next(layer.law.window for layer in geometry.layers if layer.law.bounded)

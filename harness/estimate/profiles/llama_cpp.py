@@ -16,7 +16,7 @@ from harness.estimate.profiles.base import (
     Honours,
     Profile,
     Request,
-    Unsupported,
+    UnsupportedCache,
     check_int,
     pad,
 )
@@ -57,7 +57,9 @@ class LlamaCpp(Profile):
         keys, values = request.elements
         self.check_types(request)
         if values.quantized and not self.flash_attention:
-            raise Unsupported(f"llama.cpp stores values as {values.name} with flash attention only")
+            raise UnsupportedCache(
+                f"llama.cpp stores values as {values.name} with flash attention only"
+            )
         honoured = self.honours(geometry) is Honours.YES and not self.swa_full
         widest = max(layer.v_width for layer in geometry.layers)
         streams = 1 if self.unified else request.sequences
@@ -72,7 +74,7 @@ class LlamaCpp(Profile):
                 keys.bytes_of(layer.k_dim)
                 values.bytes_of(layer.v_dim)
             except ValueError as error:
-                raise Unsupported(str(error)) from error
+                raise UnsupportedCache(str(error)) from error
             cell = keys.bytes_of(layer.k_width) + values.bytes_of(v_width)
             sizes.append(streams * self.cells(layer, request, honoured=honoured) * cell)
         return sizes

@@ -18,7 +18,7 @@ from harness.estimate.profiles.base import (
     Honours,
     Request,
     SlotProfile,
-    Unsupported,
+    UnsupportedCache,
     check_int,
     pad,
 )
@@ -88,18 +88,22 @@ class Mlx(SlotProfile):
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer.
 
-        Raises Unsupported for quantized keys with other values, for a quantized ring, which mlx-lm
-        has not, and for the peak of a quantized cache, which is in no cache.
+        Raises UnsupportedCache for quantized keys with other values, for a quantized ring, which
+        mlx-lm has not, and for the peak of a quantized cache, which is in no cache.
         """
         keys, values = request.elements
         self.check_types(request)
         if keys.quantized or values.quantized:
             if keys != values:
-                raise Unsupported(f"mlx-lm has no cache of {keys.name} keys, {values.name} values")
+                raise UnsupportedCache(
+                    f"mlx-lm has no cache of {keys.name} keys, {values.name} values"
+                )
             if self.honours(geometry) is Honours.YES:
-                raise Unsupported("mlx-lm's rotating and chunked caches cannot be quantized")
+                raise UnsupportedCache("mlx-lm's rotating and chunked caches cannot be quantized")
             if request.phase == "peak":
-                raise Unsupported("mlx-lm quantizes behind each chunk: the peak is its memory's")
+                raise UnsupportedCache(
+                    "mlx-lm quantizes behind each chunk: the peak is its memory's"
+                )
         return super().layer_bytes(geometry, request)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:

@@ -11,7 +11,7 @@ from harness.estimate.profiles.base import (
     Profile,
     Request,
     SlotProfile,
-    Unsupported,
+    UnsupportedCache,
     check_int,
     slot_bytes,
 )
@@ -86,5 +86,5 @@ class OwnStatic(SlotProfile):
         """min(sink + window or chunk, context - input_len)."""
         room = request.context - self.input_len
         if room < 1:
-            raise Unsupported(f"a step of {self.input_len} tokens leaves no cache")
+            raise UnsupportedCache(f"a step of {self.input_len} tokens leaves no cache")
         return room if layer.reach is None else min(room, layer.law.sink + layer.reach)

@@ -74,10 +74,11 @@ class TorchFlash:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
         left, right = sides(window)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        lengths = None, None, q.shape[1], k.shape[1]
+        windows = {"window_size_left": left, "window_size_right": right}
         out: Tensor = torch.ops.aten._flash_attention_forward(
-            q, k, v, None, None, q.shape[1], k.shape[1], 0.0, True, False,
-            scale=scale, window_size_left=left, window_size_right=right,
-        )[0]  # fmt: skip
+            q, k, v, *lengths, 0.0, True, False, scale=scale, **windows
+        )[0]
         return out.transpose(1, 2)
 
 

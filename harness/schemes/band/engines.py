@@ -1,18 +1,29 @@
 """Attention of some blocks, forward and backward, on whatever device the tensors are.
 
 Queries (N, H, n, D), keys and values (N, H, L, D), additive mask (n, L).  Besides the output the
-forward gives the logsumexp of each row over its keys, and the backward is told both of the *whole*
+forward gives the logsumexp of each row over its keys, and the backward takes both of the *whole*
 row: a block of keys needs no more to know its part of the softmax.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+#: Of queries, keys and values.
 Gradients = tuple[Tensor, Tensor, Tensor]
+
+
+class Rows(NamedTuple):
+    """Queries with the keys and values that they read, and what attention makes of them."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    out: Tensor
+    logsumexp: Tensor
 
 
 class Engine(Protocol):
@@ -24,10 +35,7 @@ class Engine(Protocol):
         """(out (N, H, n, D), logsumexp (N, H, n))."""
         ...
 
-    def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
-        mask: Tensor, scale: float,
-    ) -> Gradients:  # fmt: skip
+    def backward(self, grad: Tensor, rows: Rows, mask: Tensor, scale: float) -> Gradients:
         """(dq, dk, dv), shaped like q, k, v."""
         ...
 
@@ -43,12 +51,9 @@ class FlashCpu:
         )
         return out, logsumexp
 
-    def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
-        mask: Tensor, scale: float,
-    ) -> Gradients:  # fmt: skip
+    def backward(self, grad: Tensor, rows: Rows, mask: Tensor, scale: float) -> Gradients:
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            grad, q, k, v, out, logsumexp, 0.0, False, attn_mask=mask[None, None], scale=scale
+            grad, *rows, 0.0, False, attn_mask=mask[None, None], scale=scale
         )
         return dq, dk, dv
 
@@ -66,14 +71,11 @@ class Dense:
             weights = torch.exp(scores - logsumexp[..., None])
             return (weights @ v.to(wide)).to(q.dtype), logsumexp
 
-    def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
-        mask: Tensor, scale: float,
-    ) -> Gradients:  # fmt: skip
-        dtype, wide = q.dtype, accumulator(q.dtype)
-        grad, q, k, v, out = (x.to(wide) for x in (grad, q, k, v, out))
+    def backward(self, grad: Tensor, rows: Rows, mask: Tensor, scale: float) -> Gradients:
+        dtype, wide = rows.q.dtype, accumulator(rows.q.dtype)
+        grad, q, k, v, out = (x.to(wide) for x in (grad, *rows[:4]))
         with _as_written(q):
-            weights = torch.exp(_scores(q, k, mask, scale) - logsumexp[..., None])
+            weights = torch.exp(_scores(q, k, mask, scale) - rows.logsumexp[..., None])
             dv = weights.transpose(-1, -2) @ grad
             d_weights = grad @ v.transpose(-1, -2)
             d_scores = weights * (d_weights - (grad * out).sum(-1, keepdim=True)) * scale

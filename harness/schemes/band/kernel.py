@@ -13,15 +13,17 @@ repeated for the time of one call.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.law import check_int
 from harness.schemes.band.blocks import BandMasks, Run, key_runs, query_runs
-from harness.schemes.band.engines import Engine, Gradients, accumulator, engine_for
-from harness.schemes.validation import check_attention, check_int
+from harness.schemes.band.engines import Engine, Gradients, Rows, accumulator, engine_for
+from harness.schemes.validation import check_attention
 
 #: Blocks of one shape that go into one call: fewer barriers between threads, more temporaries.
 #: Half precision has room for twice as many in the same bytes.
@@ -119,9 +121,11 @@ class _Gradients(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Gradients:
+    def forward(ctx: Any, grad: Tensor, *inputs: Any) -> Gradients:
         del ctx
-        return band_backward(*inputs)
+        # Autograd sees tensors that are arguments, not those within a tuple.
+        *rows, window, scale, size = inputs
+        return band_backward(grad, Rows(*rows), window, scale, size)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -143,33 +147,27 @@ def band_forward(
     masks = BandMasks(runs, window, q, q.shape[1] // k.shape[1])
     out = _empty(q, q.dtype)
     logsumexp = q.new_empty(q.shape[:3], dtype=accumulator(q.dtype))
-    for row in zip(q, k, v, out, logsumexp, strict=True):
+    for row in _batch(Rows(q, k, v, out, logsumexp)):
         for run in runs:
-            _forward_run(engine, run, masks.of(run), scale, *row)
+            _forward_run(engine, run, masks.of(run), scale, row)
     return out, logsumexp
 
 
-def _forward_run(
-    engine: Engine, run: Run, mask: Tensor, scale: float,
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
-) -> None:  # fmt: skip
+def _forward_run(engine: Engine, run: Run, mask: Tensor, scale: float, row: Rows) -> None:
     """One run of one batch row; writes its rows of out and logsumexp."""
-    groups = q.shape[0] // k.shape[0]
+    groups = row.q.shape[0] // row.k.shape[0]
     # (Hkv, count, groups, n, D): all rows that read the same keys become rows of one block, and
     # blocks that share most of their keys follow one another.
-    rows = _shared(run.queries_of(q), groups).flatten(2, 3)
-    found = engine.forward(rows, run.keys_of(k), run.keys_of(v), mask, scale)
-    for whole, part in zip((out, logsumexp), found, strict=True):
+    queries = _shared(run.queries_of(row.q), groups).flatten(2, 3)
+    found = engine.forward(queries, run.keys_of(row.k), run.keys_of(row.v), mask, scale)
+    for whole, part in zip((row.out, row.logsumexp), found, strict=True):
         to = _shared(run.queries_of(whole), groups)
         to.copy_(part.view(*part.shape[:2], groups, run.n_queries, *part.shape[3:]))
 
 
-def band_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
-    window: int, scale: float, size: int,
-) -> Gradients:  # fmt: skip
+def band_backward(grad: Tensor, rows: Rows, window: int, scale: float, size: int) -> Gradients:
     """(dq, dk, dv) shaped like q, k, v, from what `band_forward` gave, by blocks of `size` keys."""
-    grad, q, k, v = (_unit_stride(x) for x in (grad, q, k, v))
+    grad, q, k, v = (_unit_stride(x) for x in (grad, *rows[:3]))
     engine, runs = engine_for(q), key_runs(q.shape[2], k.shape[2], window, size, _BACKWARD_BLOCKS)
     masks = BandMasks(runs, window, q)
     # A query's gradient is a sum over blocks, which half precision would round at every step.
@@ -177,29 +175,41 @@ def band_backward(
     dk, dv = _empty(k, k.dtype), _empty(v, v.dtype)
     unseen = runs[0].key
     dk[:, :, :unseen], dv[:, :, :unseen] = 0, 0
-    for row in zip(grad, q, k, v, out, logsumexp, dq, dk, dv, strict=True):
+    batch = _batch(Rows(q, k, v, rows.out, rows.logsumexp))
+    for row, row_grad, *into in zip(batch, grad, dq, dk, dv, strict=True):
         for run in runs:
-            _backward_run(engine, run, masks.of(run), scale, *row)
+            _backward_run(engine, run, masks.of(run), scale, row, row_grad, into)
     return dq.to(q.dtype), dk, dv
 
 
 def _backward_run(
-    engine: Engine, run: Run, mask: Tensor, scale: float,
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
-    dq: Tensor, dk: Tensor, dv: Tensor,
-) -> None:  # fmt: skip
-    """One run of one batch row; adds to its rows of dq, writes its keys of dk and dv."""
-    groups = q.shape[0] // k.shape[0]
-    rows = [run.queries_of(x) for x in (grad, q, out, logsumexp)]
-    keys, values = (run.keys_of(x) for x in (k, v))
+    engine: Engine,
+    run: Run,
+    mask: Tensor,
+    scale: float,
+    row: Rows,
+    grad: Tensor,
+    into: Sequence[Tensor],
+) -> None:
+    """One run of one batch row; into: its (dq, dk, dv), added to and, of its keys, written."""
+    groups = row.q.shape[0] // row.k.shape[0]
+    keys, values = run.keys_of(row.k), run.keys_of(row.v)
     if groups > 1:
         keys, values = (x.repeat_interleave(groups, dim=0) for x in (keys, values))
-    part_q, *parts = engine.backward(rows[0], rows[1], keys, values, rows[2], rows[3], mask, scale)
+    q, out, logsumexp = (run.queries_of(x) for x in (row.q, row.out, row.logsumexp))
+    block = Rows(q, keys, values, out, logsumexp)
+    part_q, *parts = engine.backward(run.queries_of(grad), block, mask, scale)
+    dq, dk, dv = into
     # The rectangles of a run overlap in their queries: one at a time.
     for to, part in zip(run.queries_of(dq).unbind(1), part_q.unbind(1), strict=True):
         to.add_(part)
     for whole, part in zip((dk, dv), parts, strict=True):
         run.keys_of(whole).copy_(part if groups == 1 else _shared(part, groups).sum(2))
+
+
+def _batch(rows: Rows) -> Iterator[Rows]:
+    """The rows of a batch, one by one."""
+    return (Rows(*row) for row in zip(*rows, strict=True))
 
 
 def _shared(x: Tensor, groups: int) -> Tensor:

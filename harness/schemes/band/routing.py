@@ -35,8 +35,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.schemes.band.backends import KERNELS, MAX_HEAD_DIM, WindowKernel
+from harness.schemes.band.calls import fits, is_captured, is_recast, is_traced
 from harness.schemes.band.decisions import Decision, Decisions, Reason
-from harness.schemes.band.mask import is_band, is_known
+from harness.schemes.band.mask import is_band
 
 SWITCH = "HARNESS_BAND_ROUTING"
 
@@ -129,7 +130,7 @@ class Router:
         """Why a call as a whole is left alone."""
         if os.environ.get(SWITCH) == "0":
             return Reason.OFF
-        if _is_traced(q, k, v, mask):
+        if is_traced(q, k, v, mask):
             return Reason.TRACED
         if any(options.get(name) is not None for name in _EXTRAS):
             return Reason.EXTRA
@@ -169,9 +170,9 @@ class Router:
             if not self.is_causal(module, options):
                 return Reason.BIDIRECTIONAL
             return self.of_positions(options) if self.unmasked else Reason.NO_MASK
-        if window is None or not _fits(mask, q):
+        if window is None or not fits(mask, q):
             return Reason.NOT_BAND
-        if _is_captured(mask, window):
+        if is_captured(mask, window):
             return Reason.TRACED
         return None if self.is_band(mask, window) else Reason.NOT_BAND
 
@@ -199,7 +200,7 @@ class Router:
         """The first kernel that takes these tensors."""
         if q.dtype != k.dtype or q.dtype != v.dtype:
             return Decision(Reason.NO_KERNEL, "q, k and v of different dtypes"), None
-        if _is_recast(q):
+        if is_recast(q):
             return Decision(Reason.NO_KERNEL, f"autocast from {q.dtype}"), None
         refusals = []
         for kernel in self.kernels:
@@ -208,48 +209,6 @@ class Router:
                 return Decision(Reason.ROUTED, kernel.name), kernel
             refusals.append(f"{kernel.name}: {why}")
         return Decision(Reason.NO_KERNEL, "; ".join(refusals)), None
-
-
-def _is_traced(*tensors: Tensor | None) -> bool:
-    """True where values are not to be looked at: tracing, functional transforms, subclasses."""
-    if torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active():
-        return True
-    key = torch._C._TorchDispatchModeKey  # make_fx, which hands over plain tensors
-    if any(torch._C._get_dispatch_mode(k) is not None for k in (key.PROXY, key.FAKE)):
-        return True
-    plain = (Tensor, nn.Parameter)
-    return any(t is not None and (type(t) not in plain or t.is_meta) for t in tensors)
-
-
-def _is_recast(q: Tensor) -> bool:
-    """True where autocast has the original compute, and answer, in another dtype than that of q."""
-    kind = q.device.type
-    if q.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
-        return False
-    return q.dtype != torch.get_autocast_dtype(kind)
-
-
-def _fits(mask: Tensor, q: Tensor) -> bool:
-    """True for a mask that the original would take as one of these queries' own positions.
-
-    A mask with a gradient is a bias that is learned.
-    """
-    return (
-        mask.dim() == 4
-        and mask.shape[0] in (1, q.shape[0])
-        and mask.shape[1] in (1, q.shape[1])
-        and mask.shape[2] == mask.shape[3] == q.shape[2]
-        and mask.dtype in (torch.bool, q.dtype)
-        and mask.device == q.device
-        and not mask.requires_grad
-    )
-
-
-def _is_captured(mask: Tensor, window: int) -> bool:
-    """True if the mask would have to be read while a CUDA graph is recorded."""
-    if not mask.is_cuda or not torch.cuda.is_current_stream_capturing():
-        return False
-    return not is_known(mask, window)
 
 
 def install(

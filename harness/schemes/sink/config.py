@@ -17,9 +17,8 @@ import torch
 
 from harness.cases.case import DTYPES
 from harness.contract import CacheShape
-from harness.law import Layer
+from harness.law import Layer, check_int
 from harness.schemes.sink.ring import SinkRingCache
-from harness.schemes.validation import check_int
 
 #: The example that comes with the package.
 EXAMPLE = Path(__file__).with_name("sink_ring.yaml")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from harness.contract import CacheShape
-from harness.law import Layer
+from harness.law import Layer, check_int
 from harness.reference.decoder import rope_tables, rotate
 from harness.schemes.retention import Held
-from harness.schemes.validation import check_int, check_kv
+from harness.schemes.validation import check_kv
 
 
 class SinkEvict:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from harness.cases.models import Model
 from harness.contract import CacheShape
+from harness.law import check_int
 from harness.reference import oracle
 from harness.reference.decoder import Weights, forward
 from harness.schemes.retention import Held
 from harness.schemes.sink.ring import Answer, SinkRing
-from harness.schemes.validation import check_int, check_rewind, check_tokens
+from harness.schemes.validation import check_rewind, check_tokens
 
 #: (tokens (B, t), positions (t,)) -> logits (B, t, V)
 SinkGraph = Callable[[Tensor, Tensor], Tensor]

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.contract import CacheShape
-from harness.law import Layer
+from harness.law import Layer, check_int
 from harness.schemes.retention import Held
-from harness.schemes.validation import check_int, check_kv
+from harness.schemes.validation import check_kv
 
 Answer = tuple[Tensor, Tensor, Tensor]
 

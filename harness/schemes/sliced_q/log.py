@@ -8,7 +8,7 @@ Dim = int | str
 
 
 @dataclass(frozen=True)
-class Decision:
+class SliceDecision:
     """One attention op that the pass came by.
 
     op, place: name of its last op, and the function and blocks that hold it.  form: "fused", or
@@ -31,16 +31,16 @@ class Decision:
         return f"{what} {self.op} ({self.form}) in {self.place}, query {shape}: {self.reason}"
 
 
-class Log(list[Decision]):
+class Log(list[SliceDecision]):
     """Decisions in the order in which they were taken."""
 
     @property
-    def fired(self) -> list[Decision]:
+    def fired(self) -> list[SliceDecision]:
         """Those that sliced."""
         return [d for d in self if d.fired]
 
     @property
-    def skipped(self) -> list[Decision]:
+    def skipped(self) -> list[SliceDecision]:
         """Those that left the op as it was."""
         return [d for d in self if not d.fired]
 

@@ -29,7 +29,7 @@ from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
 from harness.mil.values import Range, declared_ranges
-from harness.schemes.sliced_q.log import Decision, Log
+from harness.schemes.sliced_q.log import Log, SliceDecision
 from harness.schemes.sliced_q.slicer import Pieces, Slicer, mb
 from harness.schemes.sliced_q.written import WrittenOut, way_of
 
@@ -113,12 +113,14 @@ class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no 
             for inner in op.blocks:
                 yield from self._attention(inner, f"{place}/{inner.name}")
 
-    def _treat(self, pieces: Pieces, place: str, ranges: dict[Any, Range]) -> Decision:
+    def _treat(self, pieces: Pieces, place: str, ranges: dict[Any, Range]) -> SliceDecision:
         shape = tuple(str(d) if is_symbolic(d) else int(d) for d in pieces.query.shape)
         length = pieces.query.shape[-2]
 
-        def decide(fired: bool, reason: str, parts: tuple[int, ...] = ()) -> Decision:
-            return Decision(pieces.old.op.name, place, pieces.form, shape, fired, reason, parts)
+        def decide(fired: bool, reason: str, parts: tuple[int, ...] = ()) -> SliceDecision:
+            return SliceDecision(
+                pieces.old.op.name, place, pieces.form, shape, fired, reason, parts
+            )
 
         reason = pieces.unsliceable()
         if reason:

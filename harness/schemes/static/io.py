@@ -12,11 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.law import check_int
 from harness.reference.decoder import rope_tables
 from harness.schemes.static.layout import Kind, StaticLayout
-from harness.schemes.static.masks import CacheSlots, clear, store
+from harness.schemes.static.masks import clear, rewind, slots_of, store
 from harness.schemes.static.model import Graph
-from harness.schemes.validation import check_context, check_int, check_rewind, check_tokens
+from harness.schemes.validation import check_context, check_tokens
 
 
 class _Cache(NamedTuple):
@@ -57,10 +58,7 @@ class StaticIO:
         self.layout, self.vocab, self.max_context_len = layout, vocab, max_context_len
         self.graphs = dict(sorted(graphs.items()))
         self.k_caches, self.v_caches = layout.empty_caches("k"), layout.empty_caches("v")
-        self.slots = {
-            name: CacheSlots(law, cache_len, layout.style)
-            for name, (cache_len, law) in layout.masks.items()
-        }
+        self.slots = slots_of(layout)
         self._caches = tuple(self._list_caches())
         self.length = 0
 
@@ -102,10 +100,7 @@ class StaticIO:
         Raises ValueError, with the state as it was, if a layer has overwritten a key that the
         next query would need.
         """
-        check_rewind(length, self.length)
-        for slots in self.slots.values():
-            slots.held.check_rewind(length)
-        forget = {name: slots.rewind(length) for name, slots in self.slots.items()}
+        forget = rewind(self.slots, self.length, length)
         for cache in self._caches:
             clear(cache.states, 0, cache.seq_dim, cache.sink, forget[cache.mask])
         self.length = length

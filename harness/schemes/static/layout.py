@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from harness.cases.models import Model
-from harness.law import Layer
+from harness.law import Layer, check_int
 from harness.schemes.static.lengths import resolve_cache_len
-from harness.schemes.validation import check_int
 
 Style = Literal["shift_pointer", "smart_mask"]
 Kind = Literal["k", "v"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.cases.models import pattern_types
-from harness.schemes.validation import check_int
+from harness.law import check_int
 
 
 def resolve_cache_len(

@@ -9,6 +9,7 @@ is never stored.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from harness.law import Layer
 from harness.schemes.retention import Held
-from harness.schemes.static.layout import Style
+from harness.schemes.static.layout import StaticLayout, Style
+from harness.schemes.validation import check_rewind
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,26 @@ class CacheSlots:
         """Hold nothing."""
         self.positions.fill_(-1)
         self.held.reset()
+
+
+def slots_of(layout: StaticLayout) -> dict[str, CacheSlots]:
+    """Empty slots for each mask of a layout, by its name."""
+    return {
+        name: CacheSlots(law, cache_len, layout.style)
+        for name, (cache_len, law) in layout.masks.items()
+    }
+
+
+def rewind(slots: Mapping[str, CacheSlots], length: int, target: int) -> dict[str, Write]:
+    """Forget the positions from `target` on, of the `length` held, and say which slots to clear.
+
+    Raises ValueError, with the state as it was, if a layer has overwritten a key that the next
+    query would need.
+    """
+    check_rewind(target, length)
+    for each in slots.values():
+        each.held.check_rewind(target)
+    return {name: each.rewind(target) for name, each in slots.items()}
 
 
 def store(cache: Tensor, update: Tensor, seq_dim: int, sink: int, write: Write) -> None:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from harness.law import check_int
 from harness.reference.decoder import rope_tables
 from harness.schemes.static.layout import StaticLayout
 from harness.schemes.static.masks import CacheSlots
-from harness.schemes.validation import check_int
 
 ExampleInputs = tuple[
     Tensor,

@@ -25,8 +25,8 @@ from harness.mil.engines import Engine, Interpreted, Predicted, require_macos
 from harness.reference import oracle
 from harness.reference.decoder import forward, make_weights, rope_tables
 from harness.schemes.static.layout import StaticLayout, model_cache_lens
-from harness.schemes.static.masks import CacheSlots, Write, store
-from harness.schemes.validation import check_rewind, check_tokens
+from harness.schemes.static.masks import CacheSlots, Write, rewind, slots_of, store
+from harness.schemes.validation import check_tokens
 from harness.subjects.coreml.graph import StatefulDecoder
 
 #: Tokens of every chunk: shorter feeds are padded, longer ones split.
@@ -55,10 +55,7 @@ class CoreMLDecoder:
     def __init__(self, case: Case, make_engine: Any) -> None:
         self.case = case
         self.layout = layout_of(case)
-        self.slots = {
-            name: CacheSlots(law, cache_len, self.layout.style)
-            for name, (cache_len, law) in self.layout.masks.items()
-        }
+        self.slots = slots_of(self.layout)
         self.length = 0
         self._make_engine = make_engine
         self._engine: Engine | None = None
@@ -88,14 +85,9 @@ class CoreMLDecoder:
     def rewind(self, length: int) -> None:
         """Forget all positions >= length: their slots are masked until they are written again.
 
-        Raises ValueError, with the state as it was, if a layer has overwritten a key that the
-        next query would need.
+        Raises ValueError, with the state as it was, for a position that cannot be returned to.
         """
-        check_rewind(length, self.length)
-        for slots in self.slots.values():
-            slots.held.check_rewind(length)
-        for slots in self.slots.values():
-            slots.rewind(length)
+        rewind(self.slots, self.length, length)
         self.length = length
 
     def cache_bytes(self) -> list[int]:

@@ -134,7 +134,7 @@ class _CoreML(LoweredSubject):
         )
 
 
-class Stated(executorch_pte.StaticDecoder, StatedStaticDecoder):
+class Stated(executorch_pte.StaticProgramDecoder, StatedStaticDecoder):
     """The release's manager around a program, measured by the law that 1.4.1 states for itself."""
 
 
@@ -159,7 +159,7 @@ class Static(_CoreML):
 
     def exportable(self, case: Case) -> Exportable:
         """The graph that is lowered."""
-        decoder = executorch_pte.StaticDecoder(case)
+        decoder = executorch_pte.StaticProgramDecoder(case)
         return Exportable(
             module=decoder.module,
             methods={"forward": decoder.example()},

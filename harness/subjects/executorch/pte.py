@@ -50,7 +50,7 @@ def _start_alone(tokens: Tensor, options: Any) -> tuple[Tensor, Any]:
     return tokens, {"input_pos": options["input_pos"][:1]}
 
 
-class StaticDecoder(executorch_static.StaticDecoder):
+class StaticProgramDecoder(executorch_static.StaticAttentionDecoder):
     """The release's manager around a program, or whatever stands for its graph."""
 
     def __init__(self, case: Case, graph: Graph | None = None) -> None:
@@ -92,16 +92,16 @@ class StaticPte(LoweredSubject):
     def open(self, case: Case) -> Decoder:
         """A manager with empty caches around the program."""
         self.claim(case)
-        return StaticDecoder(case, Lazy(lambda: self.program(case).graph()))
+        return StaticProgramDecoder(case, Lazy(lambda: self.program(case).graph()))
 
     def exportable(self, case: Case) -> Exportable:
         """The graph that is lowered."""
         self.claim(case)
-        decoder = StaticDecoder(case)
+        decoder = StaticProgramDecoder(case)
         return Exportable(
             module=decoder.module,
             methods={"forward": decoder.example()},
-            drive=lambda graph: StaticDecoder(case, graph),
+            drive=lambda graph: StaticProgramDecoder(case, graph),
         )
 
     def lowered(self, case: Case) -> Entry:

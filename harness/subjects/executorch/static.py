@@ -30,7 +30,7 @@ from harness.memory.storage import storage_bytes
 from harness.subjects.executorch import body
 
 
-class StaticDecoder:
+class StaticAttentionDecoder:
     """One run of the static graph, its caches and masks held by the manager.
 
     A feed is one run of the graph; one that is longer than the graph's input raises there.
@@ -86,7 +86,7 @@ class StaticDecoder:
         return body.dense_logits(self.case, tokens, body.law_masks(laws, tokens.shape[1]))
 
 
-class StatedStaticDecoder(StaticDecoder):
+class StatedStaticDecoder(StaticAttentionDecoder):
     """The same run, measured by the law that 1.4.1 states for itself."""
 
     def stated_masks(self, n: int) -> list[Tensor]:
@@ -170,9 +170,9 @@ class _Static:
         """Geometries that the released transformer takes; a window of 1 leaves no cache."""
         return body.fits(case.model) and case.model.window != 1
 
-    def open(self, case: Case) -> StaticDecoder:
+    def open(self, case: Case) -> StaticAttentionDecoder:
         """A manager with empty caches for `case`."""
-        return StaticDecoder(case, self.style, self.split)
+        return StaticAttentionDecoder(case, self.style, self.split)
 
     def profile(self, case: Case) -> list[int]:
         """Bytes of each layer's cache: the KV heads alone, C slots."""

@@ -81,7 +81,7 @@ class DynamicDecoder(TransformersDecoder):
         self.cache.crop(length - self.cache.get_seq_length())
 
 
-class StaticDecoder(TransformersDecoder):
+class StaticCacheDecoder(TransformersDecoder):
     """StaticCache: buffers of min(window, max_cache_len) slots, written in place."""
 
     def max_cache_len(self) -> int:
@@ -177,7 +177,7 @@ class _Dynamic(TransformersSubject):
 
 
 class _Static(TransformersSubject):
-    decoder = StaticDecoder
+    decoder = StaticCacheDecoder
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:

@@ -57,13 +57,13 @@ def common_fields(family: Family, model: Model, vocab: int) -> Fields:
     }
 
 
-def _interleaved(model: Model) -> Fields:
+def _windows(model: Model) -> Fields:
     """Layer types and window; a one-layer full model needs some window for the mask it ignores."""
-    return {
-        "head_dim": model.head_dim,
-        "layer_types": list(model.layer_types),
-        "sliding_window": model.window or 8,
-    }
+    return {"layer_types": list(model.layer_types), "sliding_window": model.window or 8}
+
+
+def _interleaved(model: Model) -> Fields:
+    return {**_windows(model), "head_dim": model.head_dim}
 
 
 def _gemma(model: Model) -> Fields:
@@ -101,19 +101,11 @@ def _gpt_oss(model: Model) -> Fields:
 
 
 def _cohere2(model: Model) -> Fields:
-    return {
-        "layer_types": list(model.layer_types),
-        "sliding_window": model.window or 8,
-        "logit_scale": 1.0,
-    }
+    return {**_windows(model), "logit_scale": 1.0}
 
 
 def _qwen2(model: Model) -> Fields:
-    return {
-        "layer_types": list(model.layer_types),
-        "sliding_window": model.window or 8,
-        "use_sliding_window": True,
-    }
+    return {**_windows(model), "use_sliding_window": True}
 
 
 def _llama4(model: Model) -> Fields:

@@ -18,7 +18,7 @@ from harness.subjects.transformers.configs import FAMILIES, Family, common_field
 from harness.subjects.transformers.float64 import in_full_precision
 
 
-class GeometryError(Exception):
+class ModelMismatch(Exception):
     """The model that transformers built is not the one that the case describes."""
 
 
@@ -27,7 +27,7 @@ def model_for(case: Case, attention: str) -> Any:
 
     Weights are drawn in float32 from ``case.weights_seed`` and then converted, so that they do not
     depend on dtype, batch, schedule or attention.  Models are kept and shared: never modify one.
-    Raises Unsupported for a model that transformers does not have, GeometryError if what it built
+    Raises Unsupported for a model that transformers does not have, ModelMismatch if what it built
     differs from ``case.model``.
     """
     return _build(case.model, case.vocab, case.weights_seed, case.dtype, attention)
@@ -93,13 +93,13 @@ def _family(model: Model) -> Family:
 
 
 def check_geometry(built: Any, model: Model) -> None:
-    """Raise GeometryError unless every built layer, its cache included, is the table's."""
+    """Raise ModelMismatch unless every built layer, its cache included, is the table's."""
     from transformers import DynamicCache
 
     attentions = [layer.self_attn for layer in built.model.layers]
     caches = DynamicCache(config=built.config).layers
     if not len(attentions) == len(caches) == model.n_layers:
-        raise GeometryError(
+        raise ModelMismatch(
             f"{model.name} has {len(attentions)} layers and {len(caches)} caches, not "
             f"{model.n_layers}"
         )
@@ -107,7 +107,7 @@ def check_geometry(built: Any, model: Model) -> None:
     for i, (attention, cache, kind) in enumerate(zip(attentions, caches, kinds, strict=True)):
         have, want = _geometry(attention, cache, kind), _expected(model, i)
         if have != want:
-            raise GeometryError(f"layer {i} of {model.name} is {have}, not {want}")
+            raise ModelMismatch(f"layer {i} of {model.name} is {have}, not {want}")
 
 
 def _geometry(attention: Any, cache: Any, kind: str) -> dict[str, object]:
@@ -173,7 +173,7 @@ def _masks(built: Any, n: int, layers: Sequence[Layer]) -> Iterator[None]:
 def _replace_mask(mask: Tensor) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if "attention_mask" not in kwargs:
-            raise GeometryError(f"{type(module).__name__} is not handed an attention_mask")
+            raise ModelMismatch(f"{type(module).__name__} is not handed an attention_mask")
         return args, {**kwargs, "attention_mask": mask}
 
     return hook

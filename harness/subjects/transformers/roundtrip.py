@@ -11,7 +11,11 @@ from torch import Tensor
 from harness.cases.case import Case
 from harness.contract import Unsupported
 from harness.law import Layer
-from harness.subjects.transformers.caches import DynamicDecoder, StaticDecoder, TransformersSubject
+from harness.subjects.transformers.caches import (
+    DynamicDecoder,
+    StaticCacheDecoder,
+    TransformersSubject,
+)
 
 
 class RebuiltDecoder(DynamicDecoder):
@@ -47,7 +51,7 @@ def _short_length(window: int) -> int:
     return 3 * window // 5
 
 
-class ShortDecoder(StaticDecoder):
+class ShortDecoder(StaticCacheDecoder):
     """StaticCache for fewer positions than the window holds, and than are fed."""
 
     def __init__(self, case: Case, attention: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from harness.cases.models import PUBLISHED
 from harness.estimate import gguf_file, hf_config, model_id, peers, table
 from harness.estimate.geometry import Geometry, GeometryError
-from harness.estimate.profiles import Heuristic, LlamaCpp, Request, Unsupported
+from harness.estimate.profiles import Heuristic, LlamaCpp, Request, UnsupportedCache
 
 K128 = 131_072
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -210,5 +210,5 @@ def test_a_row_without_a_figure_says_why() -> None:
     geometry = model_id.read("gemma3-27b")
     line = table.row(Heuristic(), geometry, Request(K128))
     assert (line.nbytes, line.note) == (None, "needs the number of parameters, in billions")
-    with pytest.raises(Unsupported):
+    with pytest.raises(UnsupportedCache):
         Heuristic().total(geometry, Request(K128))

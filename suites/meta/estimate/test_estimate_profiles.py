@@ -25,7 +25,7 @@ from harness.estimate.profiles import (
     Profile,
     Request,
     RequestError,
-    Unsupported,
+    UnsupportedCache,
     Vllm,
     executorch,
     transformers,
@@ -150,9 +150,9 @@ def test_the_effective_context_only_lowers(
 
 def test_the_rule_of_thumb_refuses_what_it_cannot_know() -> None:
     geometry = model_id.read("gemma3-27b")
-    with pytest.raises(Unsupported, match="number of parameters"):
+    with pytest.raises(UnsupportedCache, match="number of parameters"):
         Heuristic().total(geometry, Request(8192))
-    with pytest.raises(Unsupported, match="knows no layers"):
+    with pytest.raises(UnsupportedCache, match="knows no layers"):
         Heuristic(27).layer_bytes(geometry, Request(8192))
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(RequestError, match="billions must be a number"):
@@ -201,7 +201,7 @@ def test_types_that_a_runtime_does_not_store() -> None:
         (executorch.Static(), gemma, Request(32), "leaves no cache"),
         (executorch.Sink(), gemma, Request(32), "give its window"),
     ):
-        with pytest.raises(Unsupported) as caught:
+        with pytest.raises(UnsupportedCache) as caught:
             profile.layer_bytes(geometry, request)
         assert message in str(caught.value)
 

@@ -19,7 +19,7 @@ from harness.mil.errors import MilError
 from harness.mil.inference import REVIEWED
 from harness.mil.interpreter import run
 from harness.mil.kernels import KERNELS
-from harness.mil.steps import STRUCTURE, UNPACKED, coverage
+from harness.mil.prepared import STRUCTURE, UNPACKED, coverage
 from harness.reference import tolerance
 
 mb, IOS18 = mil.Builder, ct.target.iOS18

@@ -21,7 +21,7 @@ from harness.checks.bounds import reference_for
 from harness.checks.drive import run_decoder, tokens_for
 from harness.estimate.geometry import Geometry, from_model
 from harness.estimate.gguf_file import read_file
-from harness.estimate.profiles.base import Request, Unsupported
+from harness.estimate.profiles.base import Request, UnsupportedCache
 from harness.estimate.profiles.llama_cpp import LlamaCpp
 from harness.estimate.profiles.mlx import Mlx
 from harness.reference.tolerance import SEPARATION, row_error
@@ -172,7 +172,7 @@ def test_what_llama_cpp_refuses_the_profile_refuses(opened: Opened) -> None:
     options = Options(K8, flash="off", v_type="q8_0")
     with pytest.raises(LlamaError, match="quantized V cache"):
         LlamaContext(opened("gemma3-1b", False), options)
-    with pytest.raises(Unsupported, match="flash attention"):
+    with pytest.raises(UnsupportedCache, match="flash attention"):
         estimate(from_model(PUBLISHED["gemma3-1b"]), options)
 
 

@@ -16,7 +16,7 @@ from harness.memory import measure, second_difference
 from harness.reference import oracle, tolerance
 from harness.schemes.band import kernel as band_kernel
 from harness.schemes.band.blocks import BandMasks, Run, key_runs, query_runs
-from harness.schemes.band.engines import Dense, Engine, FlashCpu
+from harness.schemes.band.engines import Dense, Engine, FlashCpu, Rows
 from harness.schemes.band.kernel import Sizes, banded, block_sizes
 
 LAW = "the law, from the mask of every rectangle put back into its place"
@@ -116,7 +116,8 @@ def test_the_engine_that_is_written_out_rounds_half_precision_once(dtype: torch.
     for q, k, v, grad in (half, [x.float() for x in half]):
         out, logsumexp = Dense().forward(q, k, v, mask, 0.25)
         assert logsumexp.dtype == torch.float32
-        found = Dense().backward(grad, q, k, v, out.to(dtype), logsumexp, mask, 0.25)
+        rows = Rows(q, k, v, out.to(dtype), logsumexp)
+        found = Dense().backward(grad, rows, mask, 0.25)
         answers.append([x.to(dtype) for x in (out, *found)])
     assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
 
@@ -139,7 +140,8 @@ def test_autocast_does_not_reach_into_the_engine_that_is_written_out() -> None:
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             found = Dense().forward(q, k, v, mask, 0.25)
-            answers.append((*found, *Dense().backward(grad, q, k, v, *found, mask, 0.25)))
+            rows = Rows(q, k, v, *found)
+            answers.append((*found, *Dense().backward(grad, rows, mask, 0.25)))
     assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
 
 

@@ -35,7 +35,7 @@ Inputs = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Step:
+class PreparedOp:
     """One op: its code (None for `STRUCTURE`), its inputs, and whose last reader it is."""
 
     op: Any
@@ -49,7 +49,7 @@ class Step:
 class Prepared:
     """The ops of a block that are no weights, in order, and the values of those that are."""
 
-    steps: tuple[Step, ...]
+    ops: tuple[PreparedOp, ...]
     weights: dict[Any, Value]
     outputs: tuple[Any, ...]
 
@@ -80,7 +80,7 @@ def prepare(block: Any, outer: dict[Any, Value]) -> Prepared:
         used = {*reads(op), *op.outputs} & own
         dead = tuple(var for var in used if last.get(var, at) == at)
         declared = tuple(map(Declared.of, op.outputs))
-        steps.append(Step(op, _code(op, known), dict(op.inputs), declared, dead))
+        steps.append(PreparedOp(op, _code(op, known), dict(op.inputs), declared, dead))
     return Prepared(tuple(steps), weights, tuple(block.outputs))
 
 
