@@ -253,6 +253,15 @@ def test_the_gate_can_require_a_subject(harness, tmp_path):
     assert "required subject theirs did not run" in out
 
 
+def red_until_updated(harness, drift):
+    """The gate is red and names the drift; after an update it is green."""
+    status, out, _ = harness("gate")
+    assert status == 1
+    assert drift in out
+    assert harness("baseline", "update")[0] == 0
+    assert harness("gate")[0] == 0
+
+
 def test_drift_is_red_until_the_baseline_is_updated(harness, tmp_path):
     results(tmp_path, record(cache_bytes=10))
     status, out, _ = harness("gate")
@@ -260,11 +269,7 @@ def test_drift_is_red_until_the_baseline_is_updated(harness, tmp_path):
     assert "1 without a baseline" in out
     assert "1 rows added" in harness("baseline", "update")[1]
     results(tmp_path, record(cache_bytes=9))
-    status, out, _ = harness("gate")
-    assert status == 1
-    assert "cache_bytes 10 -> 9 (-1)" in out
-    assert harness("baseline", "update")[0] == 0
-    assert harness("gate")[0] == 0
+    red_until_updated(harness, "cache_bytes 10 -> 9 (-1)")
 
 
 def test_a_claim_that_drifts_is_red_until_the_baseline_is_updated(harness, tmp_path):
@@ -274,11 +279,7 @@ def test_a_claim_that_drifts_is_red_until_the_baseline_is_updated(harness, tmp_p
     assert "2 counts of claims changed" in harness("baseline", "update")[1]
     two[1].status = "not-claimed"
     results(tmp_path, *two, run=whole)
-    status, out, _ = harness("gate")
-    assert status == 1
-    assert "drift: ours reset: claims 0 of 1 cases, the baseline 1 (-1)" in out
-    assert harness("baseline", "update")[0] == 0
-    assert harness("gate")[0] == 0
+    red_until_updated(harness, "drift: ours reset: claims 0 of 1 cases, the baseline 1 (-1)")
 
 
 def test_an_update_from_a_broken_run_is_refused(harness, tmp_path):

@@ -3,46 +3,30 @@
 import json
 
 import pytest
-from subject_files import GOOD, lay_out
+from subject_files import GOOD
 
-import harness.run.job  # noqa: F401 - a run in this process must not import torch a second time
 from harness.gate.verdict import read
 from harness.results.folder import Folder
 from harness.results.merge import MergeError, merge
-
-pytest_plugins = ["pytester"]
 
 SELECTED = "mistral/ and (prefill or reset) and float32 and b1"
 SHARDS = 4
 
 
 @pytest.fixture
-def project(pytester):
-    """A folder with one suite and one subject that keeps too many bytes."""
-    return lay_out(pytester, mine=GOOD)
+def run(project, run_suites):
+    """Run the suite on a subject that keeps too many bytes; the folder of its results."""
 
+    def run(out, *args, select=SELECTED):
+        run_suites("mine.py:Mine", "-n0", f"--harness-out={out}", *args, select=select)
+        return project.path / out
 
-def run(project, out, *args):
-    project.runpytest_inprocess(
-        "suites",
-        "--subject=mine.py:Mine",
-        "-p",
-        "no:cacheprovider",
-        "-n0",
-        f"--harness-out={out}",
-        "-k",
-        SELECTED,
-        *args,
-    )
-    return project.path / out
+    return run
 
 
 @pytest.fixture
-def shards(project):
-    return [
-        run(project, f"shard{k}", f"--splits={SHARDS}", f"--group={k}")
-        for k in range(1, SHARDS + 1)
-    ]
+def shards(run):
+    return [run(f"shard{k}", f"--splits={SHARDS}", f"--group={k}") for k in range(1, SHARDS + 1)]
 
 
 def verdict(project, out):
@@ -52,10 +36,10 @@ def verdict(project, out):
     return rows.to_dict("records"), found
 
 
-def test_four_shards_give_the_table_and_the_verdict_of_one_run(project, shards):
+def test_four_shards_give_the_table_and_the_verdict_of_one_run(project, run, shards):
     merged = merge(shards, project.path / "merged")
     table, found = verdict(project, project.path / "merged")
-    one_table, one = verdict(project, run(project, "one"))
+    one_table, one = verdict(project, run("one"))
     assert not merged.absent
     assert len(table) > SHARDS
     assert table == one_table
@@ -94,10 +78,10 @@ def test_a_shard_that_did_not_end_keeps_the_merged_run_red(project, shards):
     assert "the run did not end by itself" in found.reasons
 
 
-def test_a_subject_that_ran_in_one_part_is_not_also_absent(project):
+def test_a_subject_that_ran_in_one_part_is_not_also_absent(project, run):
     absent = GOOD.replace('name = "mine"', 'name = "mine"\n    package = "no-such-package"')
     (project.path / "absent.py").write_text(absent)
-    ran = run(project, "ran")
+    ran = run("ran")
     project.runpytest_inprocess(
         "suites", "--subject=absent.py:Mine", "-n0", f"--harness-out={project.path / 'not'}"
     )
@@ -121,10 +105,10 @@ def test_a_subject_that_ran_in_one_part_is_not_also_absent(project):
         (lambda s: [s[0], s[6]], "different matrices"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(project, shards, pick, expected):
-    again = run(project, "again", f"--splits={SHARDS}", "--group=2")
-    two = run(project, "two", "--splits=2", "--group=2")
-    other = run(project, "other", f"--splits={SHARDS}", "--group=2", "-k", f"{SELECTED} and values")
+def test_parts_that_do_not_fit_are_refused(project, run, shards, pick, expected):
+    again = run("again", f"--splits={SHARDS}", "--group=2")
+    two = run("two", "--splits=2", "--group=2")
+    other = run("other", f"--splits={SHARDS}", "--group=2", select=f"{SELECTED} and values")
     with pytest.raises(MergeError, match=expected):
         merge(pick([*shards, again, two, other]), project.path / "merged")
     assert not (project.path / "merged").exists()

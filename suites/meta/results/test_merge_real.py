@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import harness.run.job  # noqa: F401 - a run in this process must not import torch a second time
 from harness.gate.verdict import read
 from harness.report import comment, html, summary
 from harness.results.folder import Folder
 from harness.results.merge import merge
-
-pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[3]
 SUITE = "test_sink_ring.py"
@@ -21,31 +18,21 @@ SELECTED = "llama3-sink2/ and float32 and b1 and not peak and not bytes and not 
 SHARDS = 4
 
 
-def run(pytester, out, *args):
-    """The suite in this process, as `tox -e shard` runs it."""
-    pytester.runpytest_inprocess(
-        f"suites/{SUITE}",
-        "--subject=harness.sink",
-        "-p",
-        "no:cacheprovider",
-        "-n0",
-        f"--harness-out={out}",
-        "-k",
-        SELECTED,
-        *args,
-    )
-    return pytester.path / out
-
-
 @pytest.fixture
-def parts(pytester):
-    """The folders of the one run and of the four shards."""
+def parts(pytester, run_suites):
+    """The folders of the one run and of the four shards, each as `tox -e shard` runs it."""
+
+    def run(out, *args):
+        given = ("-n0", f"--harness-out={out}", *args)
+        run_suites("harness.sink", *given, select=SELECTED, suites=f"suites/{SUITE}")
+        return pytester.path / out
+
     pytester.makeini("[pytest]\nharness_suites = suites\ntestpaths = suites\n")
     (pytester.path / "suites").mkdir()
     shutil.copy(ROOT / "suites" / SUITE, pytester.path / "suites")
     split = [f"--splits={SHARDS}", "--group"]
-    shards = [run(pytester, f"s{k}", *split, str(k)) for k in range(1, SHARDS + 1)]
-    return run(pytester, "one"), shards
+    shards = [run(f"s{k}", *split, str(k)) for k in range(1, SHARDS + 1)]
+    return run("one"), shards
 
 
 def told(folder):
