@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.results.finding import Kind
+
+if TYPE_CHECKING:
+    from harness.results.record import Record
 
 #: Exceptions that say that the machine is exhausted, by name: torch is not imported for its own.
 OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
@@ -23,6 +27,11 @@ class End:
 
     kind: Kind
     message: str
+
+    def fill(self, record: Record) -> Record:
+        """Give the record this kind and message, and return it."""
+        record.kind, record.message = str(self.kind), self.message
+        return record
 
 
 def hung(limit: float, *, forced: bool = False) -> End:

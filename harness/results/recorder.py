@@ -112,13 +112,13 @@ class Recorder:
         record = self.folder.in_flight(worker)
         if record is None or record.item != item:
             record = replace(self.items[item], status=Status.ERROR.value)
-            return _ended(record, ended.died(how, when="before the check began"))
+            return ended.died(how, when="before the check began").fill(record)
         age = self.folder.seconds_at(worker)
         hung = limit > 0 and age is not None and age >= limit
         record.seconds = age
         self.folder.landed(worker)
         end = ended.hung(limit, forced=True) if hung else ended.died(how, when="in mid-check")
-        return _ended(record, end)
+        return end.fill(record)
 
     def end(self, exit_status: int) -> None:
         """The session is over."""
@@ -136,10 +136,5 @@ def died_in_flight(folder: Folder, records: Iterable[Record]) -> list[Record]:
     for path in sorted(folder.inflight.glob("*.json")):
         record = folder.in_flight(path.stem)
         if record is not None and record.item not in there:
-            out.append(_ended(record, ended.died(what="the session", when="in mid-check")))
+            out.append(ended.died(what="the session", when="in mid-check").fill(record))
     return out
-
-
-def _ended(record: Record, end: ended.End) -> Record:
-    record.kind, record.message = str(end.kind), end.message
-    return record

@@ -121,16 +121,15 @@ def _broke(progress: Progress, at: int | None, end: End, seconds: float | None =
         raise RefusedError(f"loading the target: {end.message}")
     record = progress.planned[at]
     record.status, record.seconds = "error", seconds
-    record.kind, record.message = str(end.kind), end.message
-    progress.records[at] = record
+    progress.records[at] = end.fill(record)
 
 
 def _give_up(progress: Progress, left: list[int]) -> None:
     end = ended.not_run(PATIENCE)
     for number in left:
         record = progress.planned[number]
-        record.status, record.kind, record.message = "missing", str(end.kind), end.message
-        progress.records[number] = record
+        record.status = "missing"
+        progress.records[number] = end.fill(record)
 
 
 class _Child:

@@ -257,7 +257,7 @@ def _explain(
     if "from pytest-timeout" in str(error):  # it raises what pytest.fail does: no other sign
         end = ended.hung(limit)
         report.sections.clear()  # pytest-timeout prints the stacks of xdist's own threads
-    record.kind, record.message = str(end.kind), end.message
+    end.fill(record)
 
 
 @contextmanager
