@@ -63,7 +63,7 @@ def baseline_columns() -> str:
     from harness.gate import baselines, claims
 
     rows = [
-        ["`<scheme>.csv`", ", ".join(baselines.KEY), ", ".join(baselines.VALUES)],
+        ["`<scheme>.csv`", ", ".join(baselines.KEY), ", ".join(baselines.INTEGERS)],
         [f"`{claims.FILE}`", ", ".join(claims.KEY), ", ".join(claims.VALUES)],
     ]
     return table(["file", "key", "integers"], rows)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from harness.results.ended import OUT_OF_MEMORY
 from harness.results.finding import Kind, Status
 from harness.results.record import rows
 
@@ -156,7 +157,7 @@ def filed_under(record: Record, causes: Iterable[Cause]) -> Cause | None:
 
 def exhausted(record: Record) -> bool:
     """True if the subject ran out of memory: never a known failure, whatever an entry says."""
-    return record.kind == Kind.OUT_OF_MEMORY
+    return record.kind == Kind.OUT_OF_MEMORY or record.exception in OUT_OF_MEMORY
 
 
 def stale(causes: Iterable[Cause], frame: pd.DataFrame) -> list[Stale]:

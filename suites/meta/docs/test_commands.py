@@ -18,8 +18,6 @@ from doc_pages import PAGES, ROOT, code_lines, inline, name_of
 
 from harness.cli.main import app
 
-#: Options that are documented ahead of the command that will take them.
-PENDING = {"--cause"}
 _PROGRAMS = ("harness", "pytest", "tox", "python", "pip", "pre-commit")
 
 
@@ -57,9 +55,6 @@ def _harness(arguments: list[str], typed: bool) -> str:
         return "" if command is not typer.main.get_command(app) else "no such command"
     if hasattr(command, "commands") and left and not left[0].startswith("-"):
         return f"no command {left[0]}"
-    left = [part for part in left if part not in PENDING or part in _options(command)]
-    if any(part in PENDING for part in arguments) and len(left) < len(arguments):
-        left = left[:-1]  # its value
     unknown = [o for o in left if o.startswith("--") and o.split("=")[0] not in _options(command)]
     if unknown and not command.ignore_unknown_options:
         return f"no option {unknown[0]}"
@@ -157,12 +152,6 @@ def test_the_pages_show_commands() -> None:
 )
 def test_a_command_that_does_not_exist_is_seen(line: str, wrong: str) -> None:
     assert wrong in problem(line, typed=True)
-
-
-def test_what_is_documented_ahead_is_not_there_yet() -> None:
-    command: Any = typer.main.get_command(app)
-    there = PENDING & _options(command.commands["baseline"].commands["update"])
-    assert not there, f"take {sorted(there)} out of PENDING"
 
 
 def test_the_two_commands_are_as_they_were() -> None:

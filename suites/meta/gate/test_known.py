@@ -1,10 +1,12 @@
 """Known failures are strict: what is not exactly as it was filed stays a failure."""
 
 import pytest
+import torch
 from gate_data import CASE, ENTRY, entries, record, row
 
 from harness.checks import CHECKS
 from harness.gate.known import judge, stale
+from harness.results import ended
 from harness.results.finding import NAMES
 from harness.results.record import to_frame
 
@@ -103,15 +105,16 @@ def test_crashes_and_hangs_are_never_known(tmp_path, exception):
 
 
 @pytest.mark.parametrize(
-    ("exception", "message"),
+    "error",
     [
-        ("RuntimeError", "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried"),
-        ("OutOfMemoryError", "CUDA"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+        torch.OutOfMemoryError("CUDA"),
     ],
 )
-def test_exhausted_memory_is_never_known(tmp_path, exception, message):
-    known = entries(tmp_path, rows=[row(exception="RuntimeError")])
-    raised = judge(record(status="error", exception=exception, message=message), known)
+def test_exhausted_memory_is_never_known(tmp_path, error):
+    kind, name = str(ended.kind_of(error)), type(error).__name__
+    known = entries(tmp_path, rows=[row(kind=kind, exception="RuntimeError")])
+    raised = judge(record(status="error", kind=kind, exception=name), known)
     assert (raised.status, raised.known) == ("error", "")
 
 

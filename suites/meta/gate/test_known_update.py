@@ -67,7 +67,7 @@ NEVER = [
     {"status": "error", "message": "hung: no answer within 2 s"},
     {"status": "error", "message": "the process died in mid-check (signal 9)"},
     {"status": "error", "exception": "MemoryError"},
-    {"status": "error", "exception": "RuntimeError", "message": "can't allocate memory"},
+    {"status": "error", "exception": "RuntimeError", "kind": "out-of-memory"},
 ]
 
 
