@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import BROKEN, Misuse, console, require_writable
+from harness.cli.common import BROKEN, KNOWN, Misuse, console, require_writable
+from harness.results.finding import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.results.record import Record
     from harness.run.parent import Progress
 
 _MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.1, 86_400.0  # a day: timers take no infinity
@@ -56,6 +61,8 @@ def check(
     if json_file is not None:
         write_json(json_file, target, progress)
     terminal.show(screen, title(progress), progress.done)
+    for line in _known_causes(terminal.broken(progress.done)):
+        screen.print(line, style="yellow", soft_wrap=True, markup=False)
     if not any(r.status != "not-claimed" for r in progress.done):
         raise Misuse(f"{progress.subject} claims none of these cases: nothing was checked")
     raise typer.Exit(BROKEN if terminal.broken(progress.done) else 0)
@@ -84,6 +91,27 @@ def watch(target: str, selection: dict[str, str], timeout: float, console: Conso
                 said = time.monotonic()
                 typer.echo(f"{note}: {done}/{total}", err=True)
     return progress
+
+
+def _known_causes(broken: Sequence[Record]) -> Iterator[str]:
+    """A line for each known failure of a released package that explains broken checks.
+
+    Known here too, they stay broken: whoever checks an implementation wants to hear of them.
+    """
+    from harness.gate import known, known_files
+
+    if not broken or not KNOWN.is_dir():
+        return
+    try:
+        causes = known_files.load(KNOWN)
+    except known_files.KnownFailuresError as error:
+        yield f"known failures: {error}"
+        return
+    judged = [known.judge(replace(record), causes) for record in broken]
+    explained = Counter(record.known for record in judged if record.status == Status.KNOWN)
+    for cause in causes:
+        if count := explained[cause.id]:
+            yield f"known, {count} of {len(broken)}: {cause.id}: {cause.what} {cause.link}"
 
 
 def title(progress: Progress) -> str:

@@ -386,3 +386,32 @@ def test_a_run_of_everything_must_be_whole(harness, tmp_path, monkeypatch):
     status, out, _ = harness("run", "--no-lower")
     assert status == 1
     assert "Red: the run was not whole" in out
+
+
+def test_check_names_the_known_failure_that_explains_what_broke(harness, tmp_path):
+    args = ("check", "bad.py:Narrow", *ONE, "--check", "visibility")
+    assert "known" not in harness(*args)[1]
+    folder = tmp_path / "suites" / "known_failures"
+    folder.mkdir(parents=True)
+    status, _, _ = harness(*args, "--json", "first.json")
+    (found,) = json.loads((tmp_path / "first.json").read_text())["records"]
+    filed = row(
+        subject="narrow",
+        check="visibility",
+        case=found["case"],
+        kind=found["kind"],
+        first_bad=found["first_bad"],
+    )
+    write_known(folder, ENTRY.replace('"ours"', '"narrow"'), rows=[filed])
+    again, out, _ = harness(*args)
+    assert (status, again) == (1, 1)
+    assert "known, 1 of 1: B1: " in out
+
+
+def test_check_tells_what_is_wrong_with_the_known_failures_in_one_line(harness, tmp_path):
+    folder = tmp_path / "suites" / "known_failures"
+    folder.mkdir(parents=True)
+    (folder / "ours.toml").write_text("[B1]\n")
+    status, out, _ = harness("check", "bad.py:Narrow", *ONE, "--check", "visibility")
+    assert status == 1
+    assert "known failures: ours.toml, B1: subjects is missing" in out
