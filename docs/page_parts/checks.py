@@ -7,7 +7,7 @@ import csv
 import json
 from pathlib import Path
 
-from page_parts.source import DOCS, ROOT, first_sentence, parse, table
+from page_parts.source import DOCS, ROOT, parse, table
 
 KILLS = DOCS / "kills.csv"
 
@@ -21,19 +21,10 @@ def check_names() -> tuple[str, ...]:
 
 def checks() -> str:
     """When each check holds, and for which bodies it is planned."""
-    from harness.results import finding
+    from harness.results.check_info import CHECK_INFO
 
-    declared = getattr(finding, "CHECK_INFO", None)
-    if declared is not None:
-        rows = [[f"`{info.name}`", info.holds, ", ".join(info.bodies)] for info in declared]
-        return table(["check", "holds when", "subjects"], rows)
-    said = {
-        node.name: first_sentence(ast.get_docstring(node) or "")
-        for path in sorted((ROOT / "harness" / "checks").glob("*.py"))
-        for node in parse(path).body
-        if isinstance(node, ast.FunctionDef) and node.name in check_names()
-    }
-    return table(["check", "holds when"], [[f"`{name}`", said[name]] for name in check_names()])
+    rows = [[f"`{info.name}`", info.holds, ", ".join(info.bodies)] for info in CHECK_INFO]
+    return table(["check", "holds when", "subjects"], rows)
 
 
 def kills() -> dict[str, list[str]]:

@@ -7,8 +7,36 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from harness.results.check_info import (
+    ATTENTION,
+    CACHE,
+    CHECK_INFO,
+    DECODER,
+    INTEGERS,
+    NAMES,
+    CheckInfo,
+)
+from harness.results.kinds import Kind
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+__all__ = [
+    "ATTENTION",
+    "CACHE",
+    "CHECK_INFO",
+    "DECODER",
+    "GRAVEST_FIRST",
+    "INTEGERS",
+    "NAMES",
+    "NOT_RUN",
+    "RED",
+    "SHOWN_FIRST",
+    "CheckInfo",
+    "Finding",
+    "Kind",
+    "Status",
+]
 
 
 class Status(StrEnum):
@@ -20,215 +48,9 @@ class Status(StrEnum):
     NOT_CLAIMED = "not-claimed"  # the subject raised Unsupported
     NOT_INSTALLED = "not-installed"  # the package of the subject is absent
     KNOWN = "known"  # a failure that suites/known_failures describes
-    FIXED = "fixed"  # a known failure that passed: its entry must go
+    FIXED = "fixed"  # a known failure that passed: its case must go
     MISSING = "missing"  # collected, but no record came back
 
-
-class Kind(StrEnum):
-    """What went wrong, as a slug: the closed list of `Finding.kind` and `Record.kind`.
-
-    Reports group by it, and known failures name it; `description` is a sentence for people.
-    A finding that fails in several ways keeps the kind of the first.
-    """
-
-    description: str
-
-    def __new__(cls, slug: str, description: str = "") -> Kind:
-        member = str.__new__(cls, slug)
-        member._value_ = slug
-        member.description = description
-        return member
-
-    # Who sees whom.
-    SEES_TOO_MANY = "sees-too-many", "Queries see earlier keys that the law hides from them."
-    LOST_KEYS = "lost-keys", "Queries do not see keys that the law shows them."
-    SEES_THE_FUTURE = "sees-the-future", "Queries see keys of later positions."
-    WRONG_KEYS = (
-        "wrong-keys",
-        "Visible sets are wrong in several ways: keys are lost, too many or from the future.",
-    )
-    NOT_UNIFORM = (
-        "not-uniform",
-        "The right keys are visible, but with equal scores they do not get equal weights: one "
-        "counts twice, or something is added to its score.",
-    )
-
-    # Values.
-    WRONG_VALUES = "wrong-values", "Rows of the answer are off by more than the bound."
-    NOT_A_NUMBER = "not-a-number", "The answer holds NaN or an infinity."
-    BLIND = (
-        "blind",
-        "The bound would let a neighbouring law pass, so the case proves nothing.",
-    )
-    DENSE_WRONG = (
-        "dense-wrong",
-        "The subject's dense run, which the bound is derived from, is further from float64 than "
-        "rounding explains.",
-    )
-
-    # Bytes.
-    BYTES_CLAIMED_DIFFER = (
-        "bytes-claimed-differ",
-        "The bytes that a cache or decoder reports are not the bytes that it holds.",
-    )
-    BYTES_LEAKED = "bytes-leaked", "Memory stays allocated that is not within reach of the cache."
-    BYTES_TOO_FEW = (
-        "bytes-too-few",
-        "A cache is too small for the keys and values that its next query needs.",
-    )
-    BYTES_TOO_MANY = (
-        "bytes-too-many",
-        "The cache of a bounded layer holds more than twice the window and the sink need.",
-    )
-    BYTES_GROW = "bytes-grow", "The cache of a bounded layer still grows while it decodes."
-    BYTES_DIFFER = "bytes-differ", "The bytes held in the steady state are not the profile's."
-    STORED_TOO_WIDE = (
-        "stored-too-wide",
-        "Keys or values are stored in a wider number format than the case's.",
-    )
-    NOT_STEADY = (
-        "not-steady",
-        "Past the wrap, decode steps peak at or hold other bytes than the steps before them.",
-    )
-    NOT_LINEAR = (
-        "not-linear",
-        "An operation claims memory linear in the length, and its peaks grow otherwise.",
-    )
-
-    # State and refusals.
-    RESET_DIFFERS = "reset-differs", "After a reset the answers are not those of a fresh cache."
-    STATE_CHANGED = "state-changed", "A call that was refused changed later answers."
-    BAD_INPUT_ACCEPTED = "bad-input-accepted", "Bad input was accepted without an error."
-    ACCEPTED_AND_WRONG = (
-        "accepted-and-wrong",
-        "Input beyond the announced limits was accepted, and its answers are wrong.",
-    )
-    ERROR_WITHOUT_MESSAGE = (
-        "error-without-message",
-        "Bad input was refused with an error that says nothing.",
-    )
-
-    # Purity.
-    INPUT_CHANGED = "input-changed", "The caller's tensors were modified in place."
-    INPUT_KEPT = (
-        "input-kept",
-        "The caller's tensors are kept without a copy: overwriting them changes later answers.",
-    )
-    NOT_REPEATABLE = "not-repeatable", "Two equal runs gave different bits."
-    INSTANCES_MIX = (
-        "instances-mix",
-        "A second decoder, open at the same time, changed the answers of the first.",
-    )
-    ROWS_MIX = "rows-mix", "Input in one row of a batch changed the answers in other rows."
-
-    # No answer, or none that can be judged.
-    CONTRACT_BROKEN = (
-        "contract-broken",
-        "What the subject returned is not what the contract asks for: type, shape or dtype.",
-    )
-    RAISED = "raised", "The subject or the harness raised an exception."
-    OUT_OF_MEMORY = "out-of-memory", "The machine ran out of memory."
-    HUNG = "hung", "The check gave no answer within its time limit."
-    DIED = "died", "The process died while the check ran, or before it began."
-    NOT_LOADED = "not-loaded", "The subject cannot be loaded, or plans no check."
-    MISSING = "missing", "The check was collected, but no record of it came back."
-
-
-#: The bodies that a subject may have, as `harness.contract.kind_of` names them.
-ATTENTION, CACHE, DECODER = "attention", "cache", "decoder"
-
-
-@dataclass(frozen=True)
-class CheckInfo:
-    """What is declared of a check; its function has its name, in `harness.checks`.
-
-    module: the file in `harness/checks/`.  holds: when the check holds, to be read after "holds
-    when".  bodies: subjects for which it is planned.  integers: the exact byte counts that it
-    records, each a field of `Record` and a column of the baselines.
-    """
-
-    name: str
-    module: str
-    holds: str
-    bodies: tuple[str, ...] = (ATTENTION, CACHE, DECODER)
-    integers: tuple[str, ...] = ()
-
-
-#: Every check, in the order of the report.  A new check is a row here, a function in
-#: `harness/checks/`, its rows in `harness.run.plan_table`, and a planted defect.  Plain data, so
-#: that a command that runs no check does not wait for torch.
-CHECK_INFO: tuple[CheckInfo, ...] = (
-    CheckInfo(
-        "visibility",
-        "visibility",
-        "the recovered visible set equals the law's, for every query and schedule",
-    ),
-    CheckInfo(
-        "values",
-        "values",
-        "each row's error against the float64 oracle is within the bound",
-    ),
-    CheckInfo(
-        "gradients",
-        "gradients",
-        "dq, dk and dv are within the bound as well",
-        bodies=(ATTENTION,),
-    ),
-    CheckInfo(
-        "cache_bytes",
-        "bytes",
-        "storage bytes are those of the profile and of the law, and `nbytes()` says what the "
-        "storages and the allocator say",
-        bodies=(CACHE, DECODER),
-        integers=("cache_bytes", "retained_bytes"),
-    ),
-    CheckInfo(
-        "peak_bytes",
-        "peak",
-        "peak and retained bytes of every step, from the allocator, equal the baseline, and decode "
-        "steps are steady",
-        integers=("peak_bytes", "retained_bytes"),
-    ),
-    CheckInfo(
-        "reset",
-        "state",
-        "a cache that was used and reset answers as a fresh one does",
-        bodies=(CACHE, DECODER),
-    ),
-    CheckInfo(
-        "rewind",
-        "state",
-        "the answers right after a rewind are right, or the rewind raised",
-        bodies=(CACHE, DECODER),
-    ),
-    CheckInfo(
-        "refusal",
-        "refusal",
-        "bad input gets a clear error and leaves the state as it was",
-    ),
-    CheckInfo(
-        "purity",
-        "state",
-        "inputs are not modified, equal runs give equal bits, and batch rows do not mix",
-    ),
-    CheckInfo(
-        "export",
-        "export",
-        "`torch.export`, with static and dynamic lengths, gives the eager answers; live bytes of "
-        "the graph, and planned bytes, mutable buffers and size of a lowered program equal the "
-        "baseline",
-        integers=("live_bytes", "planned_bytes", "mutable_bytes", "pte_bytes"),
-    ),
-)
-
-#: The names of the checks.
-NAMES: tuple[str, ...] = tuple(info.name for info in CHECK_INFO)
-
-#: Every integer that a check records, in the order of the columns: one that several checks record
-#: stands with the last of them.
-INTEGERS: tuple[str, ...] = tuple(
-    reversed(dict.fromkeys(n for info in reversed(CHECK_INFO) for n in reversed(info.integers)))
-)
 
 #: Statuses that turn the gate red.
 RED = frozenset({Status.FAIL, Status.ERROR, Status.FIXED, Status.MISSING})
