@@ -16,6 +16,7 @@ from harness.mil.errors import MilError
 from harness.mil.executorch_blob import delegated, names, unpack
 from harness.mil.interpreter import program_of
 from harness.results.finding import Status
+from harness.schemes.static import masks
 from harness.schemes.static.masks import CacheSlots
 from harness.subjects.coreml import decoder as subject
 
@@ -94,7 +95,7 @@ def test_a_wrong_mask_is_caught(
             plain.positions = self.positions
             return fault(plain, chunk)
 
-    monkeypatch.setattr(subject, "CacheSlots", Faulty)
+    monkeypatch.setattr(masks, "CacheSlots", Faulty)
     found = run_check(subject.Decoder, "values", CASE)
     assert found.status == Status.FAIL, found.message
     assert "blind" not in found.message
