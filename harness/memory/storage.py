@@ -13,6 +13,7 @@ from types import (
 )
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType)
 
@@ -21,7 +22,7 @@ def tensors_of(root: object) -> Iterator[Tensor]:
     """Every tensor that is reachable through attributes, slots, containers and functions.
 
     Of a function that is what it closes over, its defaults and its attributes; globals are not
-    followed.
+    followed.  Fake tensors, which an exported graph keeps as examples, hold no memory.
     """
     seen: dict[int, object] = {}  # kept alive, or a new object might get the id of one that is gone
     stack = [root]
@@ -31,7 +32,8 @@ def tensors_of(root: object) -> Iterator[Tensor]:
             continue
         seen[id(x)] = x
         if isinstance(x, Tensor):
-            yield x
+            if not isinstance(x, FakeTensor):
+                yield x
             continue
         stack += _children(x)
 

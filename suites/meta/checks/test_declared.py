@@ -14,8 +14,11 @@ from harness.cases.case import parse
 from harness.contract import Unsupported
 from harness.defects.base import TrimmedSubject
 from harness.gate import baselines
+from harness.law import SCHEMES
 from harness.results.finding import CHECK_INFO, INTEGERS, NAMES, CheckInfo, Finding, Status
 from harness.results.record import Record
+
+ROOT = Path(__file__).parents[3]
 
 CASE = parse("mistral/chunk-4/float32/b1")
 
@@ -66,7 +69,10 @@ def test_integers_are_fields_of_a_record_and_columns_of_the_baselines() -> None:
         "pte_bytes",
     )
     assert [f.name for f in fields(Record) if f.name.endswith("_bytes")] == list(INTEGERS)
-    assert baselines.VALUES[: len(INTEGERS)] == INTEGERS
+    for scheme in sorted(SCHEMES):
+        path = ROOT / "reports" / "baselines" / f"{scheme}.csv"
+        header = path.read_text(encoding="utf-8").partition("\n")[0]
+        assert header.split(",") == [*baselines.KEY, *INTEGERS]
 
 
 def test_a_check_records_the_integers_that_it_declares() -> None:
@@ -112,7 +118,7 @@ def test_a_declared_check_without_a_function_is_an_error_at_import() -> None:
 
 
 def test_the_readme_has_a_row_for_every_check() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("| check | holds when |")[2].partition("\n\n")[0]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| check | holds when | subjects |\n")[2].partition("<!-- end -->")[0]
     rows = [line.split("|")[1].strip(" `") for line in table.strip().splitlines()[1:]]
     assert tuple(rows) == NAMES

@@ -210,20 +210,20 @@ def _loaded(folder):
         (["nothing.here"], "unknown target 'nothing.here'"),
     ],
 )
-def test_a_campaign_that_cannot_be_is_refused(arguments, expected):
-    said = CliRunner().invoke(cli.app, ["fuzz", *arguments])
-    assert said.exit_code == 2
-    assert expected in said.output
+def test_a_campaign_that_cannot_be_is_refused(run_harness, arguments, expected):
+    status, _, err = run_harness("fuzz", *arguments)
+    assert status == 2
+    assert expected in err
 
 
-def test_without_hypothesis_the_command_says_what_to_install(monkeypatch):
+def test_without_hypothesis_the_command_says_what_to_install(run_harness, monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)  # as it is where it is not installed
     for name in ("campaign", "machine"):
         monkeypatch.delitem(sys.modules, f"harness.fuzz.{name}")
         monkeypatch.delattr(fuzz, name)
-    said = CliRunner().invoke(cli.app, ["fuzz", "harness.sink"])
-    assert said.exit_code == 2
-    assert "pip install 'attention-harness[fuzz]'" in said.output
+    status, _, err = run_harness("fuzz", "harness.sink")
+    assert status == 2
+    assert "pip install 'attention-harness[fuzz]'" in err
 
 
 def test_unsupported_is_no_find():
