@@ -13,7 +13,7 @@ from harness.cli.common import Misuse, require_writable
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="decode, probe, static, routing; all without.")
+        list[str] | None, typer.Argument(help="decode, probe, static, routing. Default: all.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,
     long: Annotated[

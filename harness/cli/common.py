@@ -30,7 +30,7 @@ class Misuse(Exception):
 
 
 def require_folders(baselines: Path, known: Path) -> None:
-    """A folder that is not there would gate nothing."""
+    """A missing folder would gate nothing."""
     for option, folder in (("--baselines", baselines), ("--known", known)):
         if not folder.is_dir():
             raise Misuse(f"{option}: no such folder: {folder}")

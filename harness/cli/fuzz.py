@@ -21,7 +21,8 @@ _SAID_EVERY_S = 10.0
 
 def fuzz(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Targets as of check; ours by default.")
+        list[str] | None,
+        typer.Argument(help="Targets, as for `harness check`. Default: this package's own."),
     ] = None,
     model: Annotated[list[str] | None, typer.Option(help="Only this model (repeatable).")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long to go on.")] = 60.0,

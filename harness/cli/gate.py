@@ -38,7 +38,7 @@ def run(
     known: Known = KNOWN,
     require: Required = [],  # noqa: B006 - typer copies it
     lower: Annotated[
-        bool, typer.Option(help="Lower programs before a run of everything; else in its checks.")
+        bool, typer.Option(help="Lower programs before a full run rather than inside its checks.")
     ] = True,
 ) -> None:
     """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments.
@@ -71,9 +71,9 @@ def gate(
     baselines: Baselines = BASELINES,
     known: Known = KNOWN,
     require: Required = [],  # noqa: B006 - typer copies it
-    whole: Annotated[bool, typer.Option("--whole", help="Red unless the run was whole.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Fail if the run was partial.")] = False,
 ) -> None:
-    """Give the verdict over the records of the last run; writes files for CI beside them."""
+    """Judge the records of the last run, and write the files that CI reads next to them."""
     _, verdict = _gate(out, baselines, known, require, whole=whole)
     raise typer.Exit(verdict.exit_status)
 
@@ -94,7 +94,7 @@ def merge(
     except merging.MergeError as error:
         raise Misuse(str(error)) from error
     for shard in merged.absent:
-        typer.echo(f"shard {shard} is not there", err=True)
+        typer.echo(f"shard {shard} is missing", err=True)
     frame, verdict = _gate(out, baselines, known, require, whole=True)
     _report(frame, verdict, out)
     raise typer.Exit(verdict.exit_status)
@@ -122,7 +122,7 @@ def report(
 def _gate(
     out: Path, baselines: Path, known: Path, require: list[str], *, whole: bool
 ) -> tuple[pd.DataFrame, Verdict]:
-    """Judge the records in `out`, write what CI reads beside them, and print the verdict."""
+    """Judge the records in `out`, write the files that CI reads next to them, print the verdict."""
     from harness.gate import verdict as verdicts
     from harness.report import comment, junit, summary
 
@@ -141,7 +141,7 @@ def _gate(
             "`harness baseline update` takes them over"
         )
     if verdict.no_claims:
-        typer.echo(f"  without a count of claims: {', '.join(verdict.no_claims)}")
+        typer.echo(f"  no baseline of claims for: {', '.join(verdict.no_claims)}")
     for found in verdict.stale:
         typer.echo(f"  stale: {found}")
     for item in verdict.outside:

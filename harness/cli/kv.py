@@ -12,13 +12,15 @@ from harness.cli.common import Misuse, console
 
 def kv(
     model: Annotated[str, typer.Argument(help="A model's name, a config.json or a .gguf file.")],
-    context: Annotated[int, typer.Option(help="Positions that are held.")],
+    context: Annotated[int, typer.Option(help="Context length in tokens.")],
     runtime: Annotated[list[str], typer.Option(help="Only this runtime; may be given again.")] = [],  # noqa: B006 - typer copies it
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="Each sort of layer, too.")] = False,
-    peers: Annotated[bool, typer.Option("--peers", help="Other estimators, too.")] = False,
-    sequences: Annotated[int, typer.Option(help="Sequences held side by side.")] = 1,
-    prompt: Annotated[int | None, typer.Option(help="Tokens of the prompt; the context.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Also show each kind of layer.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Also show other estimators.")] = False,
+    sequences: Annotated[int, typer.Option(help="Sequences in the cache at once.")] = 1,
+    prompt: Annotated[
+        int | None, typer.Option(help="Prompt length in tokens. Default: the context.")
+    ] = None,
     phase: Annotated[str, typer.Option(help="peak, prefill, first_decode or steady.")] = "steady",
     k_type: Annotated[str, typer.Option(help="How keys are stored: f16, q8_0, …")] = "f16",
     v_type: Annotated[str, typer.Option(help="How values are stored.")] = "f16",

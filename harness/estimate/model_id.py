@@ -1,4 +1,4 @@
-"""Geometry from a model's name alone: whole words of a known model, and no word against it.
+"""Geometry from a model's name alone, which matches only if every word of the name agrees.
 
 A name is an id of a hub, an Ollama tag or a file name.  It says which model it is only if all its
 words agree: a merge, an upscaled or pruned version, or a finetune that names another base has some

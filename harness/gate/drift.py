@@ -1,4 +1,4 @@
-"""Drift: what is not as the files of ``reports/baselines`` say, and what these files share."""
+"""Differences from ``reports/baselines``, and how those files are read and written."""
 
 from __future__ import annotations
 

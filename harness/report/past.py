@@ -27,7 +27,7 @@ class Change:
 @dataclass(frozen=True)
 class Past:
     """previous: id of the run before, "" if this is the first.  since: item key -> first run of
-    the unbroken row of runs in which it is broken.  left_out: changes that are not listed."""
+    the current streak of failures.  left_out: changes that are not listed."""
 
     runs: int
     previous: str

@@ -86,7 +86,7 @@ class Finding:
     bytes: exact integers by name, those of `INTEGERS`.
     rows: for failed positions (position, expected visible keys, recovered visible keys), from
     which the report draws.  errors: the error of each position over its bound; neighbours: the
-    same under the nearest wrong laws, by what they say otherwise, of what failed.
+    same errors under each neighbouring law, keyed by how it differs; for failures only.
     """
 
     check: str

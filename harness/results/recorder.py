@@ -34,7 +34,7 @@ def announce(
     shard: str = "",
     planned: Iterable[Record] = (),
 ) -> None:
-    """In the process that collects: say what is to run, for `Recorder.begin`.
+    """Called by the collecting process: write the list of planned items for `Recorder.begin`.
 
     shard, planned: of a run that is one of several, "2/4" and what they are to run together.
     """
@@ -67,7 +67,7 @@ class Recorder:
         return bool(self.items)
 
     def begin(self) -> None:
-        """Start a fresh folder with what was announced; without a word of it, stay inactive."""
+        """Start a new results folder from the planned items; do nothing if none were written."""
         word = _word(self.folder, self.info.run)
         if self.active or not word.exists():
             return

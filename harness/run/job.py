@@ -110,7 +110,7 @@ class Matrix:
             self._plan(target, asked_for=asked_for)
 
     def _plan(self, target: Target, *, asked_for: bool) -> None:
-        """Take up a subject that plans something: of any other nobody would miss the records."""
+        """Take up a subject that plans something; otherwise no one would miss its records."""
         try:
             items = plan.items(target)
             why = "plans nothing: checks and covers() leave out every case of its schemes"

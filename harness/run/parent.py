@@ -73,7 +73,7 @@ def run(target: str, selection: dict[str, str], timeout: float) -> Iterator[Prog
 
 
 def _follow(child: _Child, progress: Progress, timeout: float) -> Iterator[Progress]:
-    """Take a child's messages until it ends; what it was at when it broke gets a record."""
+    """Take a child's messages until it ends; the check that it died in gets a record."""
     at: int | None = None
     limit = _START_S
     while True:

@@ -53,7 +53,7 @@ def _items(row: Row, model: Model) -> Iterator[Item]:
 
 
 class SelectionError(Exception):
-    """A selection names something that is not there; the message names field and what is."""
+    """A selection names something that does not exist; the message lists what does."""
 
 
 @dataclass(frozen=True)
