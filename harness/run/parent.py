@@ -17,11 +17,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from harness.results import ended
 from harness.results.ended import End
 from harness.results.record import Record
+from harness.run import registry
 
 #: Children that may die or hang before the checks that are left are given up.
 PATIENCE = 5
@@ -132,6 +134,19 @@ def _give_up(progress: Progress, left: list[int]) -> None:
         progress.records[number] = end.fill(record)
 
 
+def _environment() -> dict[str, str]:
+    """The child's: one thread, and a way to this package where it is not installed.
+
+    The child does not look into the working directory (`python -P`): a folder there that is named
+    `harness`, or a file named as a module of Python's is, must not take its place.
+    """
+    out = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if not registry.installed():
+        checkout = str(Path(__file__).parents[2])
+        out["PYTHONPATH"] = os.pathsep.join(filter(None, (out.get("PYTHONPATH"), checkout)))
+    return out
+
+
 class _Child:
     """One `harness.run.child` process and the pipe that it speaks on."""
 
@@ -142,12 +157,12 @@ class _Child:
         self._output = output
         arguments = [str(theirs), target, json.dumps(selection), str(first)]
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "harness.run.child", *arguments],
+            [sys.executable, "-P", "-u", "-m", "harness.run.child", *arguments],
             pass_fds=(theirs,),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=_environment(),
             start_new_session=True,  # so that its own children end with it
         )
         os.close(theirs)

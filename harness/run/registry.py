@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import os
 import re
 import sys
 import tomllib
@@ -48,10 +47,11 @@ class NotInstalled(Exception):
 @cache
 def _entry_points() -> dict[str, metadata.EntryPoint]:
     points = {point.name: point for point in metadata.entry_points(group=GROUP)}
-    return points if _installed() else _of_the_checkout() | points
+    return points if installed() else _of_the_checkout() | points
 
 
-def _installed() -> bool:
+def installed() -> bool:
+    """False in a checkout whose Python has its dependencies alone."""
     try:
         return bool(metadata.version(_PACKAGE))
     except metadata.PackageNotFoundError:
@@ -124,9 +124,14 @@ def _absent_or_broken(name: str, error: ModuleNotFoundError) -> Exception:
     return TargetError(f"{name}: {_brief(error)}")
 
 
+def _look_into(folder: Path) -> None:
+    """Make a folder's modules importable, last: they take no other module's place."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
 def _import_module(name: str) -> ModuleType:
-    if os.getcwd() not in sys.path:  # a console script's path starts at its own folder
-        sys.path.insert(0, os.getcwd())
+    _look_into(Path.cwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -150,8 +155,7 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{path.name} cannot be imported as a Python file")
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
+    _look_into(path.parent)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

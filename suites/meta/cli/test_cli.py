@@ -415,3 +415,19 @@ def test_check_tells_what_is_wrong_with_the_known_failures_in_one_line(harness, 
     status, out, _ = harness("check", "bad.py:Narrow", *ONE, "--check", "visibility")
     assert status == 1
     assert "known failures: ours.toml, B1: subjects is missing" in out
+
+
+@pytest.mark.parametrize("name", ["harness/__init__.py", "inspect.py", "select.py", "json.py"])
+def test_what_lies_beside_a_target_takes_no_module_s_place(harness, tmp_path, name):
+    beside = tmp_path / name
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_text("raise RuntimeError('the wrong module')\n")
+    status, out, _ = harness("check", "bad.py:Mine", *ONE, "--check", "values")
+    assert (status, "1 of 1" in out or "all 1" in out) == (0, True)
+
+
+def test_a_target_imports_what_lies_beside_it(harness, tmp_path):
+    (tmp_path / "their_helper.py").write_text("from bad import Mine\n")
+    (tmp_path / "their_cache.py").write_text("from their_helper import Mine\n")
+    assert harness("check", "their_cache.py:Mine", *ONE, "--check", "values")[0] == 0
+    assert harness("check", "their_cache:Mine", *ONE, "--check", "values")[0] == 0
