@@ -76,7 +76,8 @@ class Cause:
     package: the stem of its files.  subjects, checks: those that it may break.  what: what goes
     wrong; why: the mechanism, with file and lines.  versions: PEP 440 specifiers by package,
     outside of which the cause does not apply.  severity: one of `known_files.SEVERITIES`.
-    cases: the cases that show it, and how.
+    match: what the exception says, where cases end in one: its type alone would cover any other
+    fault that raises it.  cases: the cases that show it, and how.
     """
 
     package: str
@@ -88,12 +89,24 @@ class Cause:
     link: str
     versions: dict[str, str] = field(hash=False)
     severity: str
+    match: str = ""
     cases: dict[Place, Symptom] = field(default_factory=dict, hash=False)
 
     @property
     def reason(self) -> str:
         """What goes wrong and why, as one text."""
         return f"{self.what} {self.why}"
+
+    def speaks(self, record: Record) -> bool:
+        """True if a record that ended in an exception says what the cause says it does."""
+        return not record.exception or bool(self.match and self.match in record.message)
+
+    def differs(self, record: Record) -> str:
+        """How a broken record of one of the cases differs from it, in words; "" if not."""
+        difference = self.cases[Place.of(record)].differs(record)
+        if not difference and not self.speaks(record):
+            difference = f"with an exception that says {self.match!r}"
+        return difference
 
     def applies(self, versions: Mapping[str, str]) -> bool:
         """True if every package of the cause is in `versions` at a version that it names."""
@@ -141,7 +154,7 @@ def judge(record: Record, causes: Iterable[Cause]) -> Record:
         record.status, record.known = Status.FIXED.value, cause.id
         record.message = f"known failure {cause.id} passes: `harness baseline update` removes it"
     elif record.status in {Status.FAIL, Status.ERROR} and not exhausted(record):
-        difference = cause.cases[Place.of(record)].differs(record)
+        difference = cause.differs(record)
         if difference:
             record.message += f" (filed under {cause.id} {difference})"
         else:

@@ -23,6 +23,8 @@ from harness.results.finding import NAMES
 SEVERITIES = ("silent", "error", "bytes", "refusal")
 
 FIELDS = ("subjects", "what", "why", "link", "versions", "severity", "checks")
+#: Needed where a case ends in an exception: a part of what it says, in the package's own words.
+MATCH = "match"
 KEY = ("cause", "subject", "check", "case", "kind", "exception")
 VALUES = ("first_bad",)
 
@@ -88,6 +90,11 @@ def _file_cases(path: Path, causes: dict[str, Cause]) -> None:
         _member(where, "check", check, cause.checks)
         if exception in OUT_OF_MEMORY:
             raise KnownFailuresError(f"{where}: exception: {exception} is never a known failure")
+        if exception and not cause.match:
+            raise KnownFailuresError(
+                f"{path.stem}.toml, {name}: {MATCH} is missing, a part of what {exception} says: "
+                f"{' '.join(place)} ends in it"
+            )
         if place in cause.cases:
             raise KnownFailuresError(f"{where}: case: a second row of {' '.join(place)}")
         cause.cases[place] = Symptom(kind, exception, values.get("first_bad"))
@@ -139,9 +146,9 @@ def _cause(path: Path, name: str, raw: Any) -> Cause:
     if not isinstance(raw, dict):
         raise KnownFailuresError(f"{where}: must be a table, one for each cause, got {raw!r}")
     for key in raw:
-        if key not in FIELDS:
+        if key not in (*FIELDS, MATCH):
             raise KnownFailuresError(
-                f"{where}: unknown field {key!r}; allowed: {', '.join(FIELDS)}"
+                f"{where}: unknown field {key!r}; allowed: {', '.join((*FIELDS, MATCH))}"
             )
     for key in FIELDS:
         if key not in raw:
@@ -156,6 +163,7 @@ def _cause(path: Path, name: str, raw: Any) -> Cause:
         link=_link(where, raw["link"]),
         versions=_versions(where, raw["versions"]),
         severity=_severity(where, raw["severity"]),
+        match=_text(where, MATCH, raw[MATCH]) if MATCH in raw else "",
     )
 
 

@@ -12,12 +12,14 @@ from harness.gate import known
 from harness.gate.known import Cause, Place, Symptom
 from harness.results.finding import Status
 from harness.results.record import rows
+from harness.results.text import cut
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.results.record import Row
 
+_CLIPPED = 200  # characters of a message
 _BROKEN = (Status.FAIL.value, Status.ERROR.value)
 
 
@@ -49,7 +51,8 @@ class Filed:
 def update(causes: Sequence[Cause], frame: pd.DataFrame, *, whole: bool = False) -> Refiled:
     """Let cases that are filed follow the records of a run; nothing new is filed.
 
-    A case that fails in another way keeps its cause; one that passes is dropped.  whole: so is one
+    A case that fails in another way keeps its cause, unless it ends in an exception that says
+    something else; one that passes is dropped.  whole: so is one
     that was not run, although every case was to run.
     """
     out = Refiled(frame.copy())
@@ -61,7 +64,7 @@ def update(causes: Sequence[Cause], frame: pd.DataFrame, *, whole: bool = False)
         if row.status == Status.FIXED:
             del cause.cases[Place.of(row)]
             dropped.append(index)
-        elif _may_be_known(row):
+        elif _may_be_known(row) and cause.speaks(row):
             cause.cases[Place.of(row)] = Symptom.of(row)
             moved.append((index, cause.id))
     gone = known.stale(causes, frame) if whole else []
@@ -114,6 +117,10 @@ def file_under(
         if not _may_be_known(row):
             out.refused.append(place)
             continue
+        if not cause.speaks(row):
+            expected = f"has match {cause.match!r}" if cause.match else "has no match"
+            said = cut(row.message, _CLIPPED)
+            raise CannotFile(f"--cause {name}: {expected}, but {' '.join(place)} says {said!r}")
         for other in causes:
             other.cases.pop(place, None)
         cause.cases[place] = Symptom.of(row)

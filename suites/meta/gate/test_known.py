@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from gate_data import CASE, ENTRY, entries, record, row
+from gate_data import CASE, ENTRY, RAISES, SAYS, entries, record, row
 
 from harness.checks import CHECKS
 from harness.gate.known import judge, stale
@@ -83,7 +83,7 @@ def test_a_new_case_and_other_versions_are_not_known(tmp_path, changes):
 )
 def test_one_that_fails_in_another_way_is_red_and_names_its_cause(tmp_path, filed, changes, said):
     broken = {"status": "fail", "message": "query 12"} | changes
-    judged = judge(record(**broken), entries(tmp_path, rows=[row(**filed)]))
+    judged = judge(record(**broken), entries(tmp_path, RAISES, rows=[row(**filed)]))
     assert (judged.status, judged.known) == (broken["status"], "")
     assert judged.message == f"query 12 (filed under B1 {said})"
 
@@ -93,12 +93,24 @@ def test_one_that_fails_in_another_way_is_red_and_names_its_cause(tmp_path, file
 )
 def test_one_that_fails_in_the_same_way_is_known(tmp_path, how):
     status = "error" if "exception" in how else "fail"
-    assert judge(record(status=status, **how), entries(tmp_path, rows=[row(**how)])).known == "B1"
+    known = entries(tmp_path, RAISES, rows=[row(**how)])
+    assert judge(record(status=status, message=SAYS, **how), known).known == "B1"
+
+
+def test_another_fault_that_raises_the_same_exception_is_red(tmp_path):
+    """The type says little: nine hundred cases of released packages end in a RuntimeError."""
+    known = entries(tmp_path, RAISES, rows=[row(exception="RuntimeError")])
+    other = record(status="error", exception="RuntimeError", message="RuntimeError: a new bug")
+    judged = judge(other, known)
+    assert (judged.status, judged.known) == ("error", "")
+    assert judged.message == (
+        "RuntimeError: a new bug (filed under B1 with an exception that says 'no such slot')"
+    )
 
 
 @pytest.mark.parametrize("exception", ["", "RuntimeError"])
 def test_crashes_and_hangs_are_never_known(tmp_path, exception):
-    known = entries(tmp_path, rows=[row(exception=exception)])
+    known = entries(tmp_path, RAISES, rows=[row(exception=exception)])
     died = judge(record(status="error", message="the process died (signal 9)"), known)
     assert (died.status, died.known) == ("error", "")
     assert "filed under B1 but the check did not come back" in died.message
@@ -113,8 +125,8 @@ def test_crashes_and_hangs_are_never_known(tmp_path, exception):
 )
 def test_exhausted_memory_is_never_known(tmp_path, error):
     kind, name = str(ended.kind_of(error)), type(error).__name__
-    known = entries(tmp_path, rows=[row(kind=kind, exception="RuntimeError")])
-    raised = judge(record(status="error", kind=kind, exception=name), known)
+    known = entries(tmp_path, RAISES, rows=[row(kind=kind, exception=RuntimeError.__name__)])
+    raised = judge(record(status="error", kind=kind, exception=name, message=SAYS), known)
     assert (raised.status, raised.known) == ("error", "")
 
 

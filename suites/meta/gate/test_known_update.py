@@ -1,7 +1,7 @@
 """An update lets filed cases follow a run; only a person files a new one."""
 
 import pytest
-from gate_data import CASE, ENTRY, entries, record, row
+from gate_data import CASE, ENTRY, RAISES, SAYS, entries, record, row
 
 from harness.gate.known import Place, Symptom
 from harness.gate.known_update import CannotFile, file_under, update
@@ -23,9 +23,22 @@ def test_a_case_that_fails_in_another_way_keeps_its_cause(tmp_path):
 
 
 def test_a_case_that_raises_now_keeps_its_cause(tmp_path):
-    (cause,) = entries(tmp_path)
-    update([cause], to_frame([record(status="error", exception="TypeError")]))
+    (cause,) = entries(tmp_path, RAISES)
+    raised = record(status="error", exception="TypeError", message=SAYS)
+    assert update([cause], to_frame([raised])).moved == 1
     assert cause.cases == {HERE: Symptom("", "TypeError", None)}
+
+
+@pytest.mark.parametrize("text", [ENTRY, RAISES])
+def test_an_exception_that_says_something_else_is_not_taken_over(tmp_path, text):
+    (cause,) = entries(tmp_path, text)
+    frame = to_frame([record(status="error", exception="TypeError", message="TypeError: new")])
+    done = update([cause], frame, whole=True)
+    assert (done.moved, done.dropped, done.frame["status"].tolist()) == (0, 0, ["error"])
+    assert cause.cases == {HERE: Symptom("", "", None)}
+    with pytest.raises(CannotFile, match=f"^--cause B1: has .*but ours values {CASE} says 'TypeE"):
+        file_under("B1", [cause], frame)
+    assert cause.cases == {HERE: Symptom("", "", None)}
 
 
 def test_a_case_that_is_fixed_is_dropped(tmp_path):
@@ -83,10 +96,10 @@ def test_crashes_hangs_and_exhausted_memory_are_never_taken_over(tmp_path, chang
 
 
 def test_a_person_files_what_broke_under_a_cause(tmp_path):
-    (cause,) = entries(tmp_path, rows=[])
+    (cause,) = entries(tmp_path, RAISES, rows=[])
     broken = [
         record(status="fail", first_bad=3),
-        record(status="error", exception="TypeError", case=OTHER),
+        record(status="error", exception="TypeError", case=OTHER, message=SAYS),
         record(check="visibility"),
         record(status="fail", check="reset"),
         record(status="fail", subject="theirs"),

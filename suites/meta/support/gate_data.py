@@ -24,6 +24,9 @@ versions = { torch = "==2.*" }
 severity = "silent"
 checks = ["values", "visibility"]
 """
+#: The same, of cases that end in an exception.
+RAISES = ENTRY + 'match = "no such slot"\n'
+SAYS = "RuntimeError: no such slot: 9"
 
 
 def record(**changes: object) -> Record:
