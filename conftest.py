@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported: byte counts and equal bits need one thread, and no test may download.
+# Set before torch is imported: byte counts and equal bits need one thread; no test may download.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 pytest_plugins = ["pytester"]
 
-#: What the header of a run names: a report of a failure starts with these versions.
+#: Packages in a run's header: the report of a failure starts with their versions.
 CHECKED = ("coremltools", "executorch", "flash-attn", "mlx", "mlx-lm", "transformers", "xllamacpp")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Load the plugin where the package is not installed, so that no entry point names it."""
+    """Load the plugin if the package is not installed, since no entry point then names it."""
     del parser
     from harness.run import plugin
 
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> list[str]:
-    """Versions of torch and of the packages that are checked, and which of them are absent."""
+    """Versions of torch and of the packages that are checked, and which are not installed."""
     versions = {name: _version(name) for name in ("torch", *CHECKED)}
     here = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
     absent = ", ".join(name for name, found in versions.items() if not found)
@@ -57,7 +57,7 @@ def _version(name: str) -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before any fixture is made
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a module that is absent; one that is there and broken is an error."""
+    """Skip a test that needs a missing module; one that is installed but broken is an error."""
     for marker in item.iter_markers("needs"):
         for module in marker.args:
             if importlib.util.find_spec(module) is None:
@@ -66,7 +66,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Equal bits need equal sums: no split of them among threads."""
+    """Use one thread: sums are not split among threads, so equal runs give equal bits."""
     import torch
 
     threads = torch.get_num_threads()
@@ -77,7 +77,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def fresh_references() -> Iterator[None]:
-    """References and bounds that no other test has computed, and that none finds afterwards."""
+    """Start without the references and bounds of other tests, and leave none to later ones."""
     from harness.checks import bounds
 
     bounds.forget()
@@ -105,20 +105,29 @@ def run_harness(
     return run
 
 
-@pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A folder with one suite, and the subjects bad.py and mine.py."""
-    from subject_files import BAD, GOOD, lay_out
+@pytest.fixture(scope="session")
+def imported() -> None:
+    """Import what runs in this process import: pytester forgets it after a test, torch loads once.
 
-    import harness.run.job  # noqa: F401 - runs in this process must not import torch once more
+    Of a wider scope than pytester, so that it comes first.
+    """
+    import harness.checks
+    import harness.run.job  # noqa: F401
+
+
+@pytest.fixture
+def project(imported: None, pytester: pytest.Pytester) -> pytest.Pytester:
+    """A folder with one suite, and the subjects bad.py and mine.py."""
+    del imported  # that it was made is enough
+    from subject_files import BAD, GOOD, lay_out
 
     return lay_out(pytester, bad=BAD, mine=GOOD)
 
 
 @pytest.fixture
-def run_suites(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    """Run the suites in pytester's folder on one subject, part of the matrix alone."""
-    import harness.run.job  # noqa: F401 - as above
+def run_suites(imported: None, pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run part of the matrix: the suites in pytester's folder, on one subject."""
+    del imported  # as above
 
     def run(
         subject: str,

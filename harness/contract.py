@@ -1,13 +1,13 @@
 """What a subject implements: the public, stable contract.
 
 A subject is a class with `name`, `schemes` and one of three bodies: `AttentionSubject`
-(stateless), `CacheSubject` (one layer's cache; the harness's small decoder is the body) or
+(stateless), `CacheSubject` (one layer's cache, which the harness runs in its small decoder) or
 `DecoderSubject` (a whole causal model with its own weights).
 
 `Unsupported` is raised for a case that the subject does not claim; it shows as "not claimed",
 never as a pass.  Any other exception is a failure of the check.
 
-Everything else is optional: `OPTIONAL_MEMBERS` lists what else the harness looks for.
+Everything else is optional: `OPTIONAL_MEMBERS` lists what the harness looks for.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Shapes that a layer's cache is made for.
+    """The sizes for which a layer's cache is made.
 
-    max_context: positions that will be fed at most; max_chunk: tokens of the longest update.
+    max_context: the most positions that will be held; max_chunk: tokens of the longest update.
     """
 
     batch: int
@@ -112,7 +112,8 @@ class Decoder(Protocol):
     def dense(self, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
         """tokens (B, n) -> logits (B, n, V): the same weights without a cache.
 
-        Masks from the law of the case, or of `layers`: the blindness guard asks for neighbours.
+        Masks are made from `layers`, by default the case's own laws: the blindness guard asks for
+        neighbouring laws.
         """
         ...
 
@@ -137,9 +138,9 @@ Subject = AttentionSubject | CacheSubject | DecoderSubject
 
 @dataclass(frozen=True)
 class OptionalMember:
-    """A member that a subject, or what it opens, may have beside those of its protocol.
+    """A member that a subject, or what it opens, may have in addition to its protocol's.
 
-    of: what may have it.  form: how it is written.  default: what stands where it is absent.
+    of: what may have it.  form: how it is written.  default: its value where it is absent.
     """
 
     name: str
@@ -157,14 +158,14 @@ OPTIONAL_MEMBERS: tuple[OptionalMember, ...] = (
         "package",
         _ANY,
         'package = "executorch"',
-        "the distribution that the subject adapts: its version stands in every record, and where "
-        'it is absent the subject reads "not installed"',
+        "the distribution that the subject adapts: its version is in every record, and where it "
+        'is missing the subject reads "not installed"',
     ),
     OptionalMember(
         "suite",
         _ANY,
         'suite = "sliced_q"',
-        "the suite file that runs the subject in place of those of its schemes "
+        "the suite that runs the subject, instead of the suites of its schemes "
         "(suites/test_sliced_q.py)",
         default="",
     ),
@@ -179,20 +180,20 @@ OPTIONAL_MEMBERS: tuple[OptionalMember, ...] = (
         "checks",
         _ANY,
         'checks = frozenset({"visibility", "values"})',
-        "the names of the checks that are planned for it; all that its body has where absent",
+        "the names of the checks that are planned for it; by default all checks of its kind",
     ),
     OptionalMember(
         "covers",
         _ANY,
         "covers(check, case) -> bool, a static or class method",
-        "False leaves a case of a check out of the plan, where raising `Unsupported` a thousand "
-        "times would say no more",
+        "False leaves a case of a check out of the plan, instead of raising `Unsupported` in a "
+        "thousand cases",
     ),
     OptionalMember(
         "exportable",
         _ANY,
         "exportable(case) -> harness.export.exportable.Exportable",
-        "the graph of its own that the export check exports and runs",
+        "the subject's graph, which the export check exports and runs",
     ),
     OptionalMember(
         "lowered",
@@ -212,7 +213,7 @@ OPTIONAL_MEMBERS: tuple[OptionalMember, ...] = (
         "AttentionSubject",
         "linear_memory = True",
         "a claim that a prefill's peak is linear in its length on bounded layers; peak_bytes "
-        "holds it to that",
+        "tests it",
         default=False,
     ),
     OptionalMember(
@@ -225,14 +226,14 @@ OPTIONAL_MEMBERS: tuple[OptionalMember, ...] = (
         "dense_key",
         "DecoderSubject",
         'dense_key = "transformers"',
-        "the same for subjects whose weights and `Decoder.dense` in float64 are the same, so that "
-        "the harness asks one of them for all",
+        "a text that subjects share if their weights and `Decoder.dense` in float64 are the same: "
+        "the harness then runs one of them for all",
     ),
     OptionalMember(
         "stored",
         "DecoderSubject",
         'stored = "float16"',
-        "the dtype in which keys and values are held, where that is not the case's",
+        "the dtype in which keys and values are held, where it differs from the case's",
     ),
     OptionalMember(
         "rewind",
@@ -245,7 +246,7 @@ OPTIONAL_MEMBERS: tuple[OptionalMember, ...] = (
         "Decoder",
         "stated_masks(n) -> list[Tensor]",
         "one bool (n, n) mask per layer: what each query of the run so far may see by the rule "
-        "that the implementation states for itself, where that differs from the exact window",
+        "that the implementation states for itself, where it differs from the exact window",
     ),
 )
 

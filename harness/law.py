@@ -19,7 +19,7 @@ SCHEMES: frozenset[str] = frozenset({"full", "uniform", "interleaved", "sink", "
 
 
 def check_int(field: str, value: object, minimum: int) -> int:
-    """`value` as an int.  Raises ValueError naming `field` for a bool and below `minimum`."""
+    """`value`, if it is an int.  Raises ValueError naming `field` for a bool or below `minimum`."""
     # bool is an int in Python: `sliding_window: true` in a config must not become a window of 1.
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{field} must be an integer >= {minimum}, got {value!r}")
@@ -96,7 +96,7 @@ class Layer:
         """Keys that must be stored to answer a step of `chunk` queries at `context` positions.
 
         The oldest query of the step still needs its whole window, so a step of c queries spans
-        window - 1 + c keys, the sink's apart.
+        window - 1 + c keys, without the sink's.
         """
         if self.window is not None:
             need = self.sink + self.window - 1 + chunk
@@ -135,9 +135,10 @@ def influence(masks: Sequence[Tensor], kv_sources: Sequence[int] | None = None) 
     """Which input positions can reach which output positions through a stack of layers.
 
     masks: one bool (n, n) per layer.  kv_sources[i]: the layer whose keys and values layer i
-    reads (itself unless it shares another's cache); None: every layer its own.
-    Returns bool (n, n): row q, column k is True iff token k can change the output at q.  The
-    boolean product of the layers' masks, with the residual stream (the diagonal) always open.
+    reads (itself unless it shares another's cache); None: each layer reads its own.
+    Returns bool (n, n): row q, column k is True iff token k can change the output at q.  It
+    is the boolean product of the layers' masks, with the residual stream (the diagonal) always
+    open.
     """
     if not masks:
         raise ValueError("masks must hold at least one layer's mask, got none")

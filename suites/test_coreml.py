@@ -1,4 +1,4 @@
-"""Decoders converted to Core ML, their MIL programs run on any machine."""
+"""Decoders converted to Core ML, whose MIL programs run on any machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sliding layers through a windowed kernel, and the operations that it may be made of."""
+"""Sliding layers routed through a windowed kernel, and the operations that may serve as one."""
 
 from __future__ import annotations
 

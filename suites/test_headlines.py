@@ -1,8 +1,8 @@
 """Headline figures of the work that this harness grew out of, reproduced as integers.
 
 The sums are those of the report page, `harness.report.headlines`.  Each test pins a sum as it is
-written out there, its result, and how it is shown, and compares the result with the bytes that a
-scheme of ours allocates or a profile predicts.
+written there, its result, and how that is shown, and compares the result with the bytes that one of
+our schemes allocates or a profile predicts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEADLINES = {headline.of: headline for headline in headlines()}
 
 
 def figure(of: str, arithmetic: str, shown: str) -> int:
-    """The bytes of a headline whose sum is written out and shown like this."""
+    """The bytes of a headline, whose sum must be written out and shown like this."""
     found = HEADLINES[of]
     assert (found.arithmetic.partition(":")[0], found.shown) == (arithmetic, shown)
     return found.nbytes
@@ -45,7 +45,7 @@ def test_a_window_halves_the_cache_of_32_layers() -> None:
     assert cache_bytes(model, [8192] * 32) == before == 1_073_741_824
     assert resolve_cache_lens(32, 8192, 32, 4096) == [4096] * 32
     assert cache_bytes(model, [4096] * 32) == after == 536_870_912
-    # The scheme's own caches leave out a chunk of 32, whose keys are not in the cache: 1.07 GB too.
+    # The scheme's own caches leave out a chunk of 32, whose keys are not cached: also 1.07 GB.
     assert resolve_cache_lens(32, 8192, 32) == [8160] * 32
     assert cache_bytes(model, [8160] * 32) == 1_069_547_520
 
@@ -112,7 +112,7 @@ def test_the_rule_of_thumb_gives_its_figures() -> None:
 
 
 def test_the_true_figures_are_five_times_as_large() -> None:
-    """What llama.cpp allocates, and the least that answers need: keys and values in fp16.
+    """What llama.cpp allocates, and the least that right answers need: keys and values in fp16.
 
     Gemma 3 27B: slots of 16 heads × (128 + 128) × 2 = 8192 bytes, 131,072 of them in 10 full
     layers; in 52 sliding ones llama.cpp keeps the window and a micro-batch, 1024 + 512.

@@ -1,4 +1,4 @@
-"""Sink tokens that stay, and a window that turns over behind them."""
+"""Attention sinks that stay, and a sliding window after them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sliced-Q attention: the pass that coremltools ships, ours, and our torch operation."""
+"""Sliced-Q attention: coremltools' own pass, our pass, and our torch operation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A decode step at growing context: the sink ring against eviction, a full cache and ExecuTorch's.
+"""A decode step as the context grows: the sink ring against eviction, a full cache and ExecuTorch.
 
-A step is one update of one layer's cache and the attention over what it returns.  All caches hold
-the same geometry, and steps take turns in one process.
+A step is one update of one layer's cache and the attention over what it returns.  All caches have
+the same heads and head_dim, and the same window if they have one (ExecuTorch's ring has no sink).
+Steps take turns in one process.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ Update = Callable[[Tensor, Tensor], Answer]
 
 
 def run(repeats: int = 31, contexts: tuple[int, ...] = CONTEXTS) -> dict[str, Any]:
-    """Time and bytes of one decode step of every cache at every context.
+    """Time and peak bytes of one decode step of every cache at every context.
 
-    Returns per context and cache the median seconds, the peak bytes of a step and the bytes held;
-    and, of the sink ring, its time at the longest context over the shortest, its time over that of
-    each other cache at the longest, and whether its bytes are equal at all contexts.  On one
-    thread, in float32.  Raises ValueError for repeats < 1 or contexts shorter than the window.
+    Returns, for each context and cache, the median seconds and the peak bytes of a step, and the
+    times of the sink ring and of a ring of 2W slots relative to every cache's.  For the sink ring
+    it also returns its time at the longest context relative to the shortest, its time relative to
+    every cache's at the longest context, and whether its peak bytes are equal at all contexts.
+    Runs on one thread, in float32.  Raises ValueError for repeats < 1, or if there is no context or
+    one that is shorter than the window.
     """
     timing.check_repeats(repeats)
     if not contexts or min(contexts) < WINDOW:
@@ -44,7 +47,7 @@ def run(repeats: int = 31, contexts: tuple[int, ...] = CONTEXTS) -> dict[str, An
 
 
 def _figures(repeats: int, contexts: tuple[int, ...]) -> dict[str, Any]:
-    # One ring per context, all stepped in turn: its flatness is a ratio of one run as well.
+    # One ring per context, stepped in turn, so that this ratio, too, is taken within one run.
     rings = {f"at {n}": _step(_ring(n), n) for n in contexts}
     flat = timing.interleaved(rings, repeats)
     out: dict[str, Any] = {
@@ -120,7 +123,8 @@ def _filled(cache: LayerCache, n: int) -> Update:
 
 
 def _ring(n: int, ring: int | None = None) -> Update:
-    # max_chunk 1: the ring of a decoder; longer chunks of the fill stand beside it.
+    # max_chunk 1 makes the ring that decoding needs.  The longer chunks that fill it are answered
+    # from outside the ring, which keeps their last keys.
     shape = _shape(n, 1)
     return _filled(SinkRingCache(Layer(WINDOW, SINK), shape, ring), n)
 
@@ -130,7 +134,7 @@ def _evict(n: int) -> Update:
 
 
 def _full(n: int, slots: int) -> Update:
-    """A full cache allocated ahead: the fastest there is without a window."""
+    """A full cache, allocated in advance: nothing without a window is faster."""
     keys = torch.zeros(1, KV_HEADS, slots, HEAD_DIM)
     values = torch.zeros_like(keys)
     for i, chunk in enumerate(_chunks(n)):
@@ -138,7 +142,7 @@ def _full(n: int, slots: int) -> Update:
         values[:, :, i * WINDOW : (i + 1) * WINDOW] = chunk
 
     def update(k: Tensor, v: Tensor) -> Answer:
-        # The same slot each time: the step is that of context n, however often it is taken.
+        # Always write the same slot, so that every step is one at context n.
         keys[:, :, n : n + 1], values[:, :, n : n + 1] = k, v
         return keys[:, :, : n + 1], values[:, :, : n + 1], None
 
@@ -146,7 +150,7 @@ def _full(n: int, slots: int) -> Update:
 
 
 def _executorch_ring(n: int) -> Update | None:
-    """ExecuTorch's RingKVCache over the same steps; None where it is not installed."""
+    """ExecuTorch's RingKVCache over the same steps; None if executorch is not installed."""
     try:
         from harness.subjects.executorch.body import quiet_import
     except ImportError:

@@ -1,4 +1,4 @@
-"""What measuring costs: a call under the memory probe against the bare call."""
+"""What measuring memory costs: a call under the memory probe against the bare call."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from harness.reference import oracle
 
 
 def run(repeats: int = 21) -> dict[str, Any]:
-    """Time of `measure(call, warmup=0)` over that of `call()`, per workload.
+    """Time of `measure(call, warmup=0)` divided by that of `call()`, per workload.
 
-    Bare and measured calls take turns in one process on one thread, and the ratio is taken pair
-    by pair before its median: whatever slows the machine meanwhile slows both.  Returns
+    Bare and measured calls take turns in one process, on one thread.  The ratio is taken pair by
+    pair, and then its median: whatever slows the machine for a while slows both.  Returns
     ``{"torch", "threads", "repeats", "workloads": {name: {"bare_s", "measured_s", "ratio"}}}``,
-    every figure a median.  The worst case is the decode step, of many small operations.
+    where the figures of a workload are medians.  The decode step, of many small operations, is the
+    worst case.
 
-    Raises ValueError for repeats < 1, ProbeError where memory cannot be measured.
+    Raises ValueError for repeats < 1, and ProbeError if memory cannot be measured.
     """
     timing.check_repeats(repeats)
     with timing.threads(1):

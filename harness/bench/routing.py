@@ -1,7 +1,7 @@
-"""A sliding layer and a stack of them: masked SDPA against the routed path.
+"""A sliding layer, and a stack of layers: masked SDPA against the routed kernel.
 
-Calls take turns in one process, and a ratio is taken round by round.  Every entry says which device
-it belongs to, so that files of several machines can lie side by side.
+Calls take turns in one process, and ratios are taken round by round.  Every entry names its device,
+so that results from several machines can be compared.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from harness.subjects.own.routed import LayerModule, original
 THREADS = 2
 KINDS = ("forward", "forward and backward")
 
-#: Masked attention is quadratic: beyond this a round takes a CPU a minute and more, and the kernel
-#: alone is timed there, unless the bench is to be long.
+#: Masked attention takes time that grows with the square of the length.  At longer lengths than
+#: these a round takes a CPU a minute or more, so only the kernel is timed, unless `long` is given.
 MASKED_UP_TO = {"cpu": 8192, "cuda": 32768}
-#: Peak bytes are exact on one thread of a CPU, where long masked calls take as long.
+#: Peak bytes are measured up to these lengths.  On a CPU this runs on one thread, on which longer
+#: masked calls take too long.
 _BYTES_UP_TO = {"cpu": 4096, "cuda": 32768}
-#: Rounds are `repeats` up to here; longer calls repeat better and get fewer.
+#: Up to this length there are `repeats` rounds.  Longer calls vary less and get fewer.
 _ALL_REPEATS_UP_TO = 2048
 _FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """One sliding layer: length, window and heads of an attention call at batch 1."""
+    """One sliding layer: the length, window, heads and dtype of an attention call at batch 1."""
 
     length: int
     window: int = 1024
@@ -48,9 +49,10 @@ class Geometry:
 
 
 def layers(device: str) -> list[Geometry]:
-    """Gemma 4's sliding geometry: head_dim 256, two query heads to a key head, window 1024.
+    """Gemma 4's sliding geometry: head_dim 256, two query heads per key head, window 1024.
 
-    And at 4096 the window of 512 that its small models have.  Half precision alone on CUDA.
+    At length 4096 also the window of 512 that its small models have.  On CUDA in half precision
+    only.
     """
     dtypes = ("bfloat16",) if device == "cuda" else ("float32", "bfloat16")
     lengths = (1024, 2048, 4096, 8192, 16384, 32768)
@@ -60,12 +62,13 @@ def layers(device: str) -> list[Geometry]:
 
 
 def run(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
-    """Layers and the stack, on CUDA where there is one and on two threads of the CPU otherwise.
+    """Figures of layers and of the stack, on CUDA if available, else on two threads of the CPU.
 
-    long: with masked layers of every length on a CPU too, which takes two threads most of an hour.
-    Per entry: median seconds, the speed-up of the routed path over masked SDPA, its time over that
-    of the bare kernel, peak bytes of both, and what the band test costs as a fraction of a masked
-    forward.  Raises ValueError for repeats < 1.
+    long: also time masked layers of every length on a CPU, which takes two threads most of an hour.
+    Returns, for each layer, median seconds, the speed-up of the routed call over masked SDPA, its
+    time relative to the bare kernel's, peak bytes, and the cost of the band test as a fraction of a
+    masked forward; for each stack, median seconds and speed-ups.  If transformers is not installed,
+    the result says so instead.  Raises ValueError for repeats < 1.
     """
     from harness.bench.routing_stack import stacks
 
@@ -85,14 +88,17 @@ def run(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
 
 
 def rounds(repeats: int, length: int) -> int:
-    """Rounds at a length: fewer where a call is long."""
+    """How many rounds to run at a length: fewer if it is long."""
     return min(repeats, max(_FEWEST, repeats * _ALL_REPEATS_UP_TO // max(length, 1)))
 
 
 def layer(
     geometry: Geometry, repeats: int, device: torch.device, *, long: bool = False
 ) -> dict[str, Any]:
-    """The figures of one layer; beside masked SDPA up to `MASKED_UP_TO`, or at any length."""
+    """The figures of one layer.
+
+    Masked SDPA is included up to the length of `MASKED_UP_TO`, or at any length if `long`.
+    """
     bench = _Layer(geometry, device, masked=long or geometry.length <= MASKED_UP_TO[device.type])
     out: dict[str, Any] = {"device": device_name(device), **vars(geometry)}
     out["kernel"] = bench.kernel_name
@@ -117,7 +123,7 @@ def layer(
 
 
 class _Layer:
-    """Inputs of a layer, laid out as a model hands them over, and the calls that are compared."""
+    """The inputs of a layer, laid out as a model passes them, and the calls to compare."""
 
     def __init__(self, geometry: Geometry, device: torch.device, *, masked: bool) -> None:
         self.geometry, self.device = geometry, device
@@ -144,9 +150,9 @@ class _Layer:
         return Layer(window=self.geometry.window).mask(0, n, n)[None, None].to(self.device)
 
     def band_test(self, repeats: int) -> dict[str, float]:
-        """Seconds of one reading of the mask, and as a fraction of a masked forward.
+        """The time of one band test, in seconds and as a fraction of a masked forward.
 
-        Once per mask, which all sliding layers of a model share.
+        The test reads a mask once, and all sliding layers of a model share the mask.
         """
         assert self.mask is not None
         calls: dict[str, Callable[[], object]] = {
@@ -160,10 +166,10 @@ class _Layer:
         }
 
     def calls(self, kind: str) -> dict[str, Callable[[], object]]:
-        """The calls to compare, each a forward or a forward and backward.
+        """The calls to compare.  kind: of `KINDS`, forward or forward and backward.
 
-        The routed one finds its verdict with the mask, as all sliding layers but the first do:
-        the rounds that do not count have read it.
+        The routed call does not test its mask again, like all sliding layers of a model except the
+        first: the warm-up has done it, and the verdict is kept with the mask.
         """
         found = {"kernel": self._bare}
         if self.with_masked:

@@ -13,16 +13,16 @@ from harness.bench.routing_timing import device_name, interleaved, tell
 from harness.cases.models import PUBLISHED, Model
 from harness.schemes.band.routing import routing
 
-#: Hidden and inner size beside four heads of 256: a training step fits into minutes of two threads,
-#: and attention has a larger part of it than in the published models.
+#: Hidden and inner size, small for four heads of 256: a training step takes two threads minutes at
+#: most, and attention takes a larger part of it than in the published models.
 HIDDEN, INNER, VOCAB = 512, 2048, 64
 LENGTHS = {"cpu": (4096, 8192), "cuda": (4096, 8192, 16384, 32768)}
-#: A step of the stack takes seconds on a CPU.
+#: Rounds on a CPU, where a step of the stack takes seconds.
 _FEWEST = 3
 
 
 def stacks(repeats: int, device: torch.device) -> list[dict[str, Any]]:
-    """Forward and training step (AdamW) of the stack at each length: times and speed-ups."""
+    """Times and speed-ups of the stack at each length: a forward, and a training step (AdamW)."""
     dtypes = ("bfloat16",) if device.type == "cuda" else ("float32", "bfloat16")
     times = repeats if device.type == "cuda" else min(repeats, _FEWEST)
     return [
@@ -33,12 +33,12 @@ def stacks(repeats: int, device: torch.device) -> list[dict[str, Any]]:
 
 
 def model() -> Model:
-    """One period of Gemma 4 26B: window 1024, head_dim 256, and 512 in the global layer."""
+    """One period of Gemma 4 26B: window 1024, head_dim 256, in the global layer 512."""
     return PUBLISHED["gemma4-26b"].tiny(window=1024, head_dim=256)
 
 
 def build(dtype: str, device: torch.device, shape: Model | None = None) -> Any:
-    """The transformers model of the stack, random weights."""
+    """The stack as a transformers model with random weights.  shape: in place of `model()`."""
     from transformers import AutoModelForCausalLM
 
     from harness.subjects.transformers.models import config_for
@@ -55,7 +55,10 @@ def build(dtype: str, device: torch.device, shape: Model | None = None) -> Any:
 
 
 def figures(network: Any, length: int, repeats: int) -> dict[str, Any]:
-    """Times and speed-ups of a network of `build`, forward and training step, at batch 1."""
+    """Times and speed-ups of a network made by `build`, at batch 1.
+
+    network: with and without the router, for a forward and a training step.
+    """
     device = next(network.parameters()).device
     ids = torch.randint(VOCAB, (1, length), generator=torch.Generator().manual_seed(1)).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)

@@ -1,9 +1,9 @@
-"""Times of calls that take turns, on the CPU by the clock and on CUDA by events.
+"""Times of calls that take turns: by the clock on the CPU, by events on CUDA.
 
 Two threads that meet at barriers lose more than half of their speed when another process takes one
-of their CPUs, and short calls lose more than long ones.  So beside the seconds stands what part of
-them the threads *waited for a CPU*, as the scheduler counts it, and a ratio over the rounds in
-which neither call did.
+of their CPUs, and short calls lose more than long ones.  The figures therefore also hold the part
+of the time that threads *waited for a CPU*, as the scheduler counts it, and a ratio over only those
+rounds in which neither call waited.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import torch
 from harness.bench import timing
 from harness.bench.timing import Call
 
-#: Calls of each before the first that counts on CUDA: kernels are loaded and clocks rise.
+#: Warm-up calls of each on CUDA, in which kernels are loaded and the GPU's clock rises.
 _CUDA_WARMUP = 3
 
-#: A call whose threads waited for a CPU for more than this part of its time was disturbed.
+#: A call is disturbed if its threads waited for a CPU for more than this part of its time.
 DISTURBED = 0.15
 
 _TASKS = Path("/proc/self/task")
@@ -32,13 +32,16 @@ _TASKS = Path("/proc/self/task")
 
 @dataclass
 class Rounds:
-    """Of every call and round: its seconds, and the part of them that its threads waited."""
+    """The seconds of every call in every round, and the part of them that its threads waited.
+
+    Both are lists by the name of the call.  waited: empty where the system does not count it.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     waited: dict[str, list[float]] = field(default_factory=dict)
 
     def figures(self) -> dict[str, Any]:
-        """Median seconds of every call and, where the system counts it, what they waited."""
+        """Median seconds of every call and, if the system counts it, the median part waited."""
         out: dict[str, Any] = {"seconds": timing.medians(self.seconds)}
         if any(self.waited.values()):
             out["waited"] = {
@@ -47,10 +50,10 @@ class Rounds:
         return out
 
     def speedup(self, slow: str, fast: str) -> dict[str, Any]:
-        """Median over the rounds of one call's time over another's, and that of quiet rounds.
+        """Median over the rounds of slow's time divided by fast's, for all rounds and quiet ones.
 
-        quiet_rounds: how many rounds nobody disturbed (all, where that is not counted); without
-        any there is no second ratio.
+        quiet_rounds: in how many rounds neither call was disturbed (all, if the system does not
+        count waiting).  If there are none, quiet_speedup is left out.
         """
         out: dict[str, Any] = {"speedup": timing.ratio(self.seconds, slow, fast)}
         n = len(self.seconds[slow])
@@ -67,10 +70,10 @@ class Rounds:
 
 
 def interleaved(calls: Mapping[str, Call], repeats: int, device: torch.device) -> Rounds:
-    """Every call in each of `repeats` rounds, one of each in turn, after a warm-up.
+    """Time the calls for `repeats` rounds, one call of each in turn, after a warm-up.
 
-    On CUDA the device's own time between two events around each call.  Raises ValueError for
-    repeats < 1.
+    On CUDA, a call's time is the device's own, between two events around it.  Raises ValueError
+    for repeats < 1.
     """
     timing.check_repeats(repeats)
     for call in calls.values():
@@ -92,7 +95,7 @@ def interleaved(calls: Mapping[str, Call], repeats: int, device: torch.device) -
 
 
 def tell(what: str, entry: Mapping[str, Any]) -> None:
-    """One line on standard error for each entry that is done: long benches show that they go on."""
+    """Print a line on standard error for an entry that is done, to show progress."""
     timed = {name: found for name, found in entry.items() if isinstance(found, dict)}
     ratios = (
         f"{name} {found['speedup']:.2f}x" for name, found in timed.items() if "speedup" in found
@@ -101,10 +104,10 @@ def tell(what: str, entry: Mapping[str, Any]) -> None:
 
 
 def waiting() -> float | None:
-    """Seconds that this process's threads have waited for a CPU so far; None if nobody counts."""
+    """Seconds that this process's threads have waited for a CPU so far; None if not counted."""
     try:
         stats = [(task / "schedstat").read_text().split() for task in _TASKS.iterdir()]
-    except OSError:  # no Linux, or a kernel without these statistics, or a thread that just ended
+    except OSError:  # not Linux, a kernel without these statistics, or a thread that just ended
         return None
     return sum(int(fields[1]) for fields in stats) / 1e9
 
@@ -121,7 +124,7 @@ def _by_events(call: Call, device: torch.device) -> float:
 
 
 def device_name(device: torch.device) -> str:
-    """What a figure belongs to: the GPU's own name, or the CPU's kind and threads."""
+    """The device that a figure belongs to: the GPU's own name, or the CPU's kind and threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()

@@ -1,4 +1,4 @@
-"""Our static scheme against ExecuTorch's own I/O manager: the same model, shapes and feeds."""
+"""This package's static scheme against ExecuTorch's I/O manager: same model, shapes and feeds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WINDOW = 256
 
 
 def run(repeats: int = 31) -> dict[str, Any]:
-    """Median times of a one-token step and of a full chunk past the wrap, and their ratios.
+    """Median times of a one-token step and of a chunk of 64 past the wrap, and their ratios.
 
-    A decoder of two layers, hidden size 32, window 256, float32, one thread; both run eager, so
-    that what differs is the handling of caches and masks.  Where executorch is not installed the
-    result says so.  Raises ValueError for repeats < 1.
+    The decoder has two layers, hidden size 32 and window 256, and runs in float32 on one thread.
+    Both run eagerly, so that only the handling of caches and masks differs.  If executorch is not
+    installed, the result says so instead.  Raises ValueError for repeats < 1.
     """
     timing.check_repeats(repeats)
     with timing.threads(1):

@@ -1,4 +1,4 @@
-"""Times of calls that take turns in one process, as ratios."""
+"""Times calls that take turns in one process, and compares them as ratios."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_repeats(repeats: int) -> None:
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """torch computes on n threads for the time of a with block."""
+    """Within the `with` block, torch computes on n threads."""
     import torch
 
     before = torch.get_num_threads()
@@ -31,9 +31,10 @@ def threads(n: int) -> Iterator[None]:
 
 
 def interleaved(calls: Mapping[str, Call], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every call in each of `repeats` rounds, after a round that does not count.
+    """Seconds of every call in each of `repeats` rounds, after a warm-up round.
 
-    One call of each in turn: whatever slows the machine for a while slows all of them.
+    Each round makes one call of each in turn: whatever slows the machine for a while slows all.
+    Raises ValueError for repeats < 1.
     """
     check_repeats(repeats)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -48,7 +49,7 @@ def interleaved(calls: Mapping[str, Call], repeats: int) -> dict[str, list[float
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, base: str) -> float:
-    """Median over the rounds of one call's time over another's in the same round."""
+    """Median over the rounds of the time of `name` divided by that of `base` in the same round."""
     return statistics.median(a / b for a, b in zip(seconds[name], seconds[base], strict=True))
 
 
@@ -58,7 +59,7 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def environment(repeats: int) -> dict[str, Any]:
-    """What a figure depends on, for the head of a result."""
+    """The versions and settings that figures depend on, as the first entries of a result."""
     import torch
 
     return {"torch": torch.__version__, "threads": torch.get_num_threads(), "repeats": repeats}

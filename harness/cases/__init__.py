@@ -1,4 +1,4 @@
-"""What is run: models, schedules, and a case, which is one of each with a dtype and a batch."""
+"""Models, schedules, and cases: a case is one of each, with a dtype and a batch size."""
 
 from harness.cases.case import DTYPES, Case, parse
 

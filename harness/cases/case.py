@@ -12,7 +12,7 @@ from harness.cases.schedules import Schedule
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 VOCAB = 64
-MAX_BATCH = 1024  # the visibility probe takes one row per token; more is a slip
+MAX_BATCH = 1024  # the visibility probe takes one row per token; more is a mistake
 
 
 def stable_seed(text: str) -> int:
@@ -22,7 +22,11 @@ def stable_seed(text: str) -> int:
 
 @dataclass(frozen=True)
 class Case:
-    """What is run.  Raises ValueError naming the field for a dtype or batch that cannot be."""
+    """What is run.
+
+    Raises ValueError naming the field for a dtype or batch that is not allowed, and for a schedule
+    that is too short for the wraps that it claims.
+    """
 
     model: Model
     schedule: Schedule
@@ -51,12 +55,12 @@ class Case:
 
     @cached_property
     def seed(self) -> int:
-        """Of the inputs of single layers: one per case."""
+        """The seed of single-layer inputs: one per case."""
         return stable_seed(self.id)
 
     @cached_property
     def weights_seed(self) -> int:
-        """Of the weights: one per model, so that every dtype, batch and schedule shares them."""
+        """The seed of the weights: one per model, shared by every dtype, batch and schedule."""
         return stable_seed(self.model.name)
 
     @property
@@ -65,7 +69,7 @@ class Case:
 
     @property
     def max_context(self) -> int:
-        """Positions that will be held at most."""
+        """The most positions that will be held."""
         return self.schedule.max_context
 
     @property

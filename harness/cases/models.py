@@ -26,7 +26,7 @@ _SHORT = {
 
 @dataclass(frozen=True)
 class Model:
-    """Geometry of a decoder's attention layers; all that the law and the bytes depend on.
+    """Geometry of a decoder's attention layers: all that the law and the bytes depend on.
 
     layer_types: one Hugging Face layer type per layer.  n_shared: how many of the last layers
     own no cache and read that of the last earlier layer of their own type.  global_head_dim,
@@ -106,8 +106,8 @@ class Model:
     def isolate(self, kind: str) -> Model:
         """A one-layer model of this one's `kind` ("sliding", "full", "chunked").
 
-        Through a stack with a full layer every token reaches every later one, so that the exact
-        visible set of a window shows only in a layer by itself.
+        In a stack with a full layer every token reaches every later one, so the exact visible set
+        of a window shows only in a single layer.
         """
         layer_type = _SHORT.get(kind, kind)
         if layer_type not in self.layer_types:
@@ -184,7 +184,7 @@ def _published() -> dict[str, Model]:
 
 
 def _from_row(row: dict[str, str]) -> Model:
-    """A row's model.  An empty cell leaves a field at its default; layer types are worked out."""
+    """The model of a row.  An empty cell leaves the default; layer types are derived."""
     name, family = row.pop("name"), row.pop("family")
     fields: dict[str, Any] = {column: int(cell) for column, cell in row.items() if cell}
     n_layers, pattern = fields.pop("n_layers"), fields.pop("pattern", None)
@@ -214,7 +214,7 @@ def _tiny_models() -> dict[str, Model]:
         _named("gemma3", "gemma3-4b"),
         _named("gemma4-e2b", "gemma4-e2b"),
         _named("gemma4-26b", "gemma4-26b"),
-        # The pattern of Gemma 4 E2B as static exporters take it: one head_dim, no shared caches.
+        # The pattern of Gemma 4 E2B as static exporters support it: one head_dim, no shared caches.
         replace(
             _named("gemma4-e2b", "gemma4-e2b"),
             name="gemma4-static",

@@ -43,8 +43,8 @@ Step = Feed | Reset | Rewind | Copy
 class Schedule:
     """A named list of steps.
 
-    wraps: times that a ring of 2 * window slots behind the sink is overwritten in whole, by the
-    schedule's own claim; `check_reach` holds it to that.
+    wraps: how many times a ring of 2 * window slots after the sink's is overwritten completely, as
+    the schedule claims; `check_reach` verifies it.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Schedule:
 
     @cached_property
     def max_context(self) -> int:
-        """Most positions ever held."""
+        """The most positions that are ever held."""
         return max(self._lengths())
 
     @cached_property
@@ -92,11 +92,11 @@ class Schedule:
         return out
 
     def check_reach(self, window: int, sink: int = 0) -> None:
-        """Raise ValueError if the schedule does not reach the wraps that it is named for."""
+        """Raise ValueError if the schedule is too short for the wraps that it claims."""
         need = sink + self.wraps * 2 * window
         if self.max_context <= need and self.wraps:
             raise ValueError(
-                f"schedule {self.name} claims {self.wraps} wraps of 2 x {window} slots behind "
+                f"schedule {self.name} claims {self.wraps} wraps of 2 x {window} slots after "
                 f"{sink} sinks, which takes more than {need} positions; it feeds "
                 f"{self.max_context}"
             )
@@ -123,10 +123,10 @@ STEPS = "steps-"
 
 
 def of_steps(steps: Iterable[Step]) -> Schedule:
-    """The schedule of these steps, named for them: "steps-5.x.9.r7.c.1" feeds 5 tokens, resets,
-    feeds 9, rewinds to 7, is copied and feeds 1.
+    """The schedule of these steps, with a name that spells them out.
 
-    Raises ValueError for a rewind past what is held.
+    "steps-5.x.9.r7.c.1" feeds 5 tokens, resets, feeds 9, rewinds to 7, is copied and feeds 1.
+    Raises ValueError for a rewind to more positions than are held.
     """
     steps = tuple(steps)
     schedule = Schedule(STEPS + ".".join(_word(step) for step in steps), steps)
@@ -135,7 +135,7 @@ def of_steps(steps: Iterable[Step]) -> Schedule:
 
 
 def read_steps(name: str) -> Schedule:
-    """The schedule that `of_steps` gave this name.  Raises ValueError naming the word."""
+    """The schedule that `of_steps` gives this name.  Raises ValueError naming a wrong word."""
     return of_steps(_step(word) for word in name.removeprefix(STEPS).split("."))
 
 
@@ -179,11 +179,11 @@ def chunks(total: int, sizes: Iterable[int]) -> tuple[Feed, ...]:
 def standard(window: int, sink: int = 0) -> list[Schedule]:
     """The schedules that every model is run through, for its window and sink.
 
-    A model without a window passes any small number: full attention has boundaries too, where
+    For a model without a window, pass any small number: full attention has boundaries too, where
     its chunks end.
     """
     w = window
-    past3 = sink + 6 * w + 3  # beyond three wraps of a ring of 2W behind the sink
+    past3 = sink + 6 * w + 3  # beyond three wraps of a ring of 2W after the sink
     decode = (1,)
     out = [
         Schedule(f"prefill-{label}", (Feed(n),))
@@ -219,7 +219,7 @@ def standard(window: int, sink: int = 0) -> list[Schedule]:
             wraps=1,
         ),
     ]
-    # A chat: prompts longer than two windows, and of sizes no other schedule has, between decodes.
+    # A chat: between decode steps, prompts of over two windows and of sizes found nowhere else.
     talk = (3 * w + 5, 1, 1, 1, 1, w, 1, 3 * w + 5, 1, 2 * w - 1, 1, w + 1, 1)
     out.append(Schedule("turns", tuple(Feed(n) for n in talk), wraps=1))
     return out
@@ -247,7 +247,7 @@ def resets(window: int, sink: int = 0) -> list[Schedule]:
 def rewinds(window: int, sink: int = 0) -> list[Schedule]:
     """Rewinds by a few tokens (speculative decoding), by a window, far back, early, and twice.
 
-    Behind each follow a chunk, decode steps, and enough feeds for every slot to be written anew.
+    After each come a chunk, decode steps, and enough feeds to overwrite every slot.
     """
     w = window
     tail = (Feed(4), *chunks(w // 2 + 1, (1,)), *chunks(2 * w + 1 - w // 2, (3, 1)))

@@ -28,10 +28,11 @@ CHECKS: dict[str, Check] = {info.name: _function(info) for info in CHECK_INFO}
 
 
 def run_check(subject: type[Subject], check: str, case: Case) -> Finding:
-    """Run one check of one case on a fresh instance of the subject; never raises for a subject.
+    """Run one check of one case on a fresh instance of the subject.
 
-    Unsupported becomes "not-claimed"; any other exception becomes "error" with its type and its
-    last line in the message.  Raises ValueError for an unknown check.
+    Exceptions become findings: Unsupported is "not-claimed", ContractError is "fail", and any
+    other Exception is "error", with its type, text and place in the message.  Raises ValueError
+    for an unknown check.
     """
     if check not in CHECKS:
         raise ValueError(f"unknown check {check!r}; known: {', '.join(CHECKS)}")
@@ -54,6 +55,6 @@ def run_check(subject: type[Subject], check: str, case: Case) -> Finding:
 
 
 def _where(error: BaseException) -> str:
-    """The innermost place of an exception as file:line, without a path to it."""
+    """Where an exception was raised, as file:line without the folder."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "?"

@@ -1,8 +1,8 @@
-"""What the allocator holds for a cache, against what the cache says and what a walk of it finds.
+"""Compares the bytes allocated for a cache with what it reports and what a walk of it finds.
 
-`nbytes()` can lie, and a walk through attributes and closures misses what hangs on a global, a
+`nbytes()` can lie, and a walk through attributes and closures misses what is held by a global, a
 frame or a C++ object.  The allocator misses nothing: a schedule is run as one measured call, and
-what is allocated at its end and was not at its start is the cache, or is lost.
+whatever it allocated and has not freed by its end belongs to the cache, or has leaked.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Problem:
 
 
 def allocation_problems(subject: Subject, case: Case) -> Iterator[Problem]:
-    """One problem for each layer (or decoder) whose bytes are not what it says.
+    """What is wrong with the bytes of each distinct layer, or of the decoder.
 
-    Of a cache, one of each distinct layer: everything that new_cache and the updates left
-    allocated must be within reach of the cache, and `nbytes()` must say what is within reach, or
-    the keys and values of it.  Of a decoder, what its feeds left allocated must be what
-    `cache_bytes()` grew by, its index tensors counted or not.
+    For a cache, everything that new_cache and the updates left allocated must be reachable from
+    the cache, and `nbytes()` must report all that is reachable, or its floating-point tensors
+    alone.  For a decoder, what its feeds left allocated must be what `cache_bytes()` grew by, with
+    or without its index tensors.
 
-    The subject has been run once before this: a rehearsal is due, and is not repeated here.
+    Call this only after the subject has been run once: there is no warm-up here.
     Raises harness.memory.ProbeError where memory cannot be measured.
     """
     if isinstance(subject, CacheSubject):
@@ -55,7 +55,7 @@ def _cache_problems(subject: CacheSubject, case: Case, i: int) -> Iterator[Probl
     held = storage_bytes(tensors)
     stored = storage_bytes(filter(Tensor.is_floating_point, tensors))
     said = cache.nbytes()
-    # Less than what is held is no fault: constants may be shared with an earlier cache.
+    # Retaining less than is held is not a fault: constants may be shared with an earlier cache.
     if measured.retained_bytes > held:
         yield Problem(
             Kind.BYTES_LEAKED,

@@ -1,8 +1,8 @@
-"""The oracle of a decoder's run: exact logits, the bound of each row, and the guard's margin.
+"""The reference for a decoder's run: exact logits, the bound of each row, the guard's margin.
 
-All of it is a function of the model, the precision and the tokens alone, and many schedules feed
-the same tokens, so that it is kept.  What float64 says is kept once for all subjects of one
-`dense_key`: most of the work is there.
+It depends only on the model, the precision and the tokens.  Many schedules feed the same tokens,
+so each reference is kept.  The float64 logits, which are most of the work, are kept once for all
+subjects with the same `dense_key`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from harness.law import influence
 from harness.reference import tolerance
 from harness.reference.decoder import dense_logits, make_weights
 
-#: Rows, or errors of rows, of each neighbouring law, by what it says otherwise.
+#: (name, rows or row errors) of each neighbouring law; its name says how it differs.
 Named = Sequence[tuple[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """exact (B, n, V) float64 logits; bound (n,); margin: bounds to the nearest wrong law.
+    """exact: float64 logits (B, n, V); bound (n,); wrong: row errors (n,) of neighbouring laws.
 
-    wrong: (name, row errors (n,)) of each neighbouring law.  doubt: why the subject's own dense
-    run, from which the bound is, cannot be trusted.
+    margin: how many bounds away the nearest wrong law is; None if there is none to compare.
+    doubt: why the subject's own dense run, from which the bound is derived, cannot be trusted; ""
+    if it can.
     """
 
     exact: Tensor
@@ -48,13 +49,13 @@ class Reference:
 
 
 def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor) -> Reference:
-    """The reference of what `decoder` was fed: tokens (B, n)."""
-    if optional(decoder, "stated_masks"):  # its law is a function of what this very run was fed
+    """The reference for the tokens (B, n) that `decoder` was fed."""
+    if optional(decoder, "stated_masks"):  # its masks depend on how this run was fed
         own = decoder.dense(tokens)
         bound = _bound(case, own, own)
         wrong = _errors(own, _wrong_of_decoder(decoder, case, tokens))
         return Reference(own.double(), bound, _margin(wrong, bound), wrong)
-    # A cache's body, weights and oracle are the harness's own, whoever the subject is.
+    # A cache runs in the harness's own decoder: the reference does not depend on the subject.
     kind = None if isinstance(subject, CacheSubject) else type(subject)
     key = (kind, case.model, case.dtype, case.batch, tokens.numpy().tobytes())
     if key not in _kept:
@@ -77,13 +78,13 @@ _exact: dict[tuple[object, ...], _Exact] = {}
 
 
 def forget() -> None:
-    """Drop what is kept; for tests that change the bound or the seeds under it."""
+    """Drop everything that is kept; for tests that change the bound or the seeds."""
     _kept.clear()
     _exact.clear()
 
 
 def _keep(kept: dict[tuple[object, ...], Any], key: tuple[object, ...], made: Any) -> Any:
-    """Put `made` under `key`; the oldest goes where there are many."""
+    """Store `made` under `key`, dropping the oldest entry if there are too many."""
     if len(kept) >= _KEPT_MOST:
         del kept[next(iter(kept))]
     kept[key] = made
@@ -102,15 +103,18 @@ def _of(subject: Subject, case: Case, tokens: Tensor, key: tuple[object, ...]) -
 
 
 def _doubt(case: Case, own: Tensor, exact: Tensor, stored: str) -> str:
-    """stored: the precision in which keys and values are held."""
+    """Why the dense run `own` cannot be trusted, or "".
+
+    stored: the precision in which keys and values are held.
+    """
     model = case.model
     unit = max(torch.finfo(dtype).eps for dtype in (own.dtype, getattr(torch, stored))) / 2
     off = tolerance.unexplained(own, exact, _keys(case, own), model.head_dim, model.n_layers, unit)
     if off <= tolerance.DOUBT:
         return ""
     return (
-        f"dense() in {case.dtype} is not dense() in float64: off by {off:.3g} times what rounding "
-        f"explains, up to {tolerance.DOUBT:g} are allowed"
+        f"dense() in {case.dtype} differs from dense() in float64 by {off:.3g} times what rounding "
+        f"explains; up to {tolerance.DOUBT:g} are allowed"
     )
 
 
@@ -158,19 +162,19 @@ def _keys(case: Case, own: Tensor) -> Tensor:
 
 
 def _wrong_of_decoder(decoder: Decoder, case: Case, tokens: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Logits of the neighbouring laws: one wrong layer each."""
+    """(name, logits) under each neighbouring law, with one wrong layer at a time."""
     truth = case.model.layers
     for layers in tolerance.wrong_stacks(truth, tokens.shape[1]):
         yield tolerance.difference(truth, layers), decoder.dense(tokens, layers)
 
 
 def _wrong_of_harness(case: Case, tokens: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The same in the harness's decoder, and positions that are off by one."""
+    """The same for the harness's own decoder, and with positions that are off by one."""
     n, truth = tokens.shape[1], case.model.layers
     weights = make_weights(case.model, case.vocab, case.weights_seed)
     for layers in tolerance.wrong_stacks(truth, n):
         yield tolerance.difference(truth, layers), dense_logits(weights, tokens, layers)
-    # Where every query sees itself alone, positions cancel: no answer depends on them.
+    # Where every query sees only itself, positions cancel out: no answer depends on them.
     if n > case.window and any(layer.window != 1 for layer in truth):
         stalled = torch.arange(n)
         stalled[case.window :] -= 1  # positions that stall once, when the window is full

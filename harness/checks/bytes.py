@@ -1,4 +1,4 @@
-"""Check: bytes of the caches."""
+"""Check: the storage bytes of caches."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from harness.contract import (
     optional,
 )
 from harness.memory.storage import storage_bytes, tensors_of
-from harness.reference.decoder import CacheDecoder, cache_shape
+from harness.reference.cache_decoder import CacheDecoder, cache_shape
 from harness.results.finding import Finding, Kind, Status
 
-#: Slots that any cache may take: rings are rounded up to what vectors and pages like.
+#: Slots that any cache may take: rings are rounded up to the size of a vector or a page.
 _FEWEST = 16
 
 
@@ -44,20 +44,21 @@ class Samples:
 def cache_bytes(subject: Subject, case: Case) -> Finding:
     """Storage bytes per layer are those of the subject's profile and of the law.
 
-    - `nbytes()` of a cache says what the storages under it hold;
-    - a bounded layer holds no more than sink + 2 * window slots (beside the longest chunk, where
-      the cache was allocated up front), after the prefill as in the steady state, and no less
-      than the sink + window - 1 that the next query needs;
-    - decoding on does not make it grow;
+    - `nbytes()` of a cache reports what its storages hold;
+    - a bounded layer holds at most sink + 2 * window slots, or 16 if that is more (plus the
+      longest chunk, where the cache was allocated ahead), after the prefill, after the first
+      decode step and in the steady state, and at least the sink + window - 1 that the next query
+      needs;
+    - a bounded layer does not grow while it decodes;
     - the steady bytes equal the subject's own `profile`, where it has one;
-    - after a long prompt at once, the allocator holds no more than that for the subject.
+    - after one long prompt, the allocator holds no more than the subject reports.
     """
     claim(subject, case)
     if isinstance(subject, AttentionSubject):
         raise Unsupported("a stateless operation holds no cache")
     sizes = [step.n for step in case.schedule.steps if isinstance(step, Feed)]
     if not case.schedule.plain or sizes[-1] != 1 or max(sizes) == 1:
-        raise Unsupported("bytes are sampled on a prompt and the decode steps behind it")
+        raise Unsupported("bytes are sampled on a prompt followed by decode steps")
     finding = Finding("cache_bytes")
     decoder = open_decoder(subject, case)
     samples = _sample(finding, decoder, case)
@@ -66,7 +67,7 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
     for i in case.model.cached_layers:
         _judge_layer(finding, case, i, samples)
     _judge_profile(finding, subject, case, samples)
-    if case.max_chunk > 2 * case.window:  # one long prompt: where more is kept than is said
+    if case.max_chunk > 2 * case.window:  # one long prompt: it may leave hidden bytes
         for problem in allocation_problems(subject, case):
             finding.fail(problem.kind, problem.message)
     return finding
@@ -89,7 +90,7 @@ def _sample(finding: Finding, decoder: Decoder, case: Case) -> Samples:
 
 
 def _held(finding: Finding, decoder: Decoder, n_layers: int) -> list[int]:
-    """Bytes per layer as the decoder says; for caches, as their storages say."""
+    """Bytes per layer that the decoder reports; for caches, checked against their storages."""
     said = list(decoder.cache_bytes())
     if len(said) != n_layers:
         raise ContractError(f"cache_bytes() must give {n_layers} layers' bytes, got {len(said)}")
@@ -111,7 +112,7 @@ def _held(finding: Finding, decoder: Decoder, n_layers: int) -> list[int]:
 
 
 def _judge_precision(finding: Finding, i: int, held: list[Tensor], case: Case) -> None:
-    """Keys and values are stored in the case's precision: a wider one costs a multiple."""
+    """Fail if keys or values are stored in a wider precision than the case's."""
     shape = cache_shape(case, i)
     for t in held:
         stored = t.dim() >= 3 and t.shape[-1] == shape.head_dim and t.is_floating_point()
@@ -126,7 +127,7 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
     layer, shape = case.model.layers[i], cache_shape(case, i)
     item = torch.empty((), dtype=shape.dtype).element_size()
     slot = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * item
-    needed = len(layer.visible(case.schedule.length)) - 1  # the next query brings its own
+    needed = len(layer.visible(case.schedule.length)) - 1  # the next query brings its own key
     steady = samples.steady[i]
     if steady < needed * slot:
         finding.fail(
@@ -144,7 +145,7 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
         ("after the first decode", samples.decoded[0][i]),
         ("in the steady state", steady),
     ):
-        # Twice the window is the room of common rings; index tensors need some bytes a slot.
+        # Common rings hold twice the window; index tensors need some bytes per slot.
         limit = slots * (slot + 16)
         if held > limit:
             finding.fail(

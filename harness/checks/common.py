@@ -8,7 +8,7 @@ from harness.cases.case import Case
 from harness.cases.models import Model
 from harness.contract import CacheShape, Unsupported
 from harness.law import Layer
-from harness.reference.decoder import cache_shape
+from harness.reference.cache_decoder import cache_shape
 from harness.reference.inputs import OP_HEAD_DIM
 
 
@@ -28,5 +28,5 @@ def distinct_layers(model: Model) -> list[tuple[int, Layer]]:
 
 
 def op_shape(case: Case, layer: int) -> CacheShape:
-    """A layer's cache shape at the width of single-layer inputs."""
+    """The cache shape of a layer, with the head_dim of single-layer inputs."""
     return replace(cache_shape(case, layer), head_dim=OP_HEAD_DIM)

@@ -23,7 +23,7 @@ from harness.contract import (
     optional,
 )
 from harness.law import Layer
-from harness.reference.decoder import CacheDecoder, checked_update
+from harness.reference.cache_decoder import CacheDecoder, checked_update
 from harness.reference.inputs import Inputs
 from harness.reference.oracle import attention
 
@@ -37,13 +37,13 @@ class Run:
 
 
 class RewindRefusedError(Exception):
-    """The subject raised on a rewind: honest, and the end of the run."""
+    """The subject raised on a rewind.  It may; the run ends there."""
 
 
 def open_decoder(subject: Subject, case: Case) -> Decoder:
-    """A fresh decoder for the case; a cache gets the harness's body.
+    """A fresh decoder for the case; a cache is run inside the harness's small decoder.
 
-    Raises Unsupported where the subject's schemes do not hold the case's, and ContractError for a
+    Raises Unsupported if the subject does not claim the case's scheme, and ContractError for a
     subject without a decoder.
     """
     claim(subject, case)
@@ -61,9 +61,9 @@ def claim(subject: Subject, case: Case) -> None:
 
 
 def tokens_for(case: Case) -> Tensor:
-    """Random tokens (B, total fed): the first of one stream per model and batch row.
+    """Random tokens (B, total fed): the start of one stream per model and batch row.
 
-    Schedules of one model feed the same tokens, in other steps, and share their reference.
+    Schedules of one model feed the same tokens in different steps, and so share a reference.
     """
     total = sum(step.n for step in case.schedule.steps if isinstance(step, Feed))
     rows = []
@@ -74,10 +74,11 @@ def tokens_for(case: Case) -> Tensor:
 
 
 def run_decoder(decoder: Decoder, tokens: Tensor, schedule: Schedule) -> Run:
-    """Feed `tokens` (B, total) by the schedule's steps.
+    """Feed `tokens` (B, total) as the steps of the schedule say.
 
-    After a reset or a rewind the next new tokens follow, so that a stale key shows.  Raises
-    RewindRefusedError where the decoder refuses a rewind, Unsupported where it has none.
+    After a reset or a rewind new tokens are fed, so that a stale key shows.  Raises
+    RewindRefusedError if the decoder refuses a rewind, and Unsupported if it has no rewind or
+    cannot be copied.
     """
     held: list[Tensor] = []
     rows: list[Tensor] = []
@@ -113,7 +114,7 @@ def _rewind(decoder: Decoder, length: int) -> None:
 
 
 def _copied(decoder: Decoder, other: Tensor) -> Decoder:
-    """A deep copy, whose original has gone on with other tokens.  Raises Unsupported."""
+    """A deep copy, after which the original is reset and fed other tokens.  Raises Unsupported."""
     try:
         copy = deepcopy(decoder)
     except Exception as error:
@@ -136,7 +137,7 @@ Op = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def open_op(subject: Subject, layer: Layer, shape: CacheShape) -> Op:
-    """A fresh single-layer operation of a cache or of a stateless attention subject."""
+    """A fresh single-layer operation from a cache or a stateless attention subject."""
     if isinstance(subject, CacheSubject):
         cache = subject.new_cache(layer, shape)
         return lambda q, k, v: attention(q, *checked_update(cache, k, v))
@@ -165,5 +166,5 @@ class StatelessOp:
 
 
 def run_op(op: Op, x: Inputs, schedule: Schedule) -> Tensor:
-    """The inputs through a plain schedule, step by step -> (B, Hq, n, D)."""
+    """Run the inputs through a plain schedule, step by step; returns (B, Hq, n, D)."""
     return torch.cat([op(*x.span(a, b)) for a, b in schedule.spans()], 2).detach()

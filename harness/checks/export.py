@@ -24,14 +24,16 @@ LIVE_BYTES = "live_bytes"
 def export(subject: Subject, case: Case) -> Finding:
     """Every row of an exported run is within the bound of the eager run of the same graph.
 
-    The graph is the subject's ``exportable(case)``, run by its module (the eager run) and as
+    The graph is the subject's ``exportable(case)``; its module gives the eager run.  Compared
+    with that are
 
-    - one program per shape, all on the same state: `torch.export` with static shapes;
+    - one program per shape, all working on the same state: `torch.export` with static shapes;
     - one program for all lengths, where the graph offers it;
-    - the subject itself, whose graph it is: for a lowered subject that is the runtime's program.
+    - the subject itself, which runs this graph: for a lowered subject, the runtime's program.
 
-    Recorded: `live_bytes`, the largest peak of a static program by its graph's liveness; and
-    ``program_bytes(case)`` of a lowered subject, by column, whose graph is not exported again.
+    A lowered subject's graph is not exported again: what is recorded are the integers of its
+    ``program_bytes(case)``.  For the others it is `live_bytes`, the largest peak of a static
+    program by the liveness of its graph.
     """
     claim(subject, case)
     require_plain(case)
@@ -69,7 +71,7 @@ def _run(decoder: Decoder, tokens: Tensor, case: Case) -> Run:
 
 
 def _exported(finding: Finding, what: Exportable) -> Iterator[tuple[str, Decoder]]:
-    """Decoders around the exported programs; the static ones' liveness is recorded."""
+    """Decoders around the exported programs.  Records the live bytes of the static ones."""
     if what.methods:
         static = what.export_static()
         finding.bytes[LIVE_BYTES] = max(liveness.peak_bytes(p) for p in static.values())

@@ -21,8 +21,8 @@ from harness.results.finding import Finding
 def gradients(subject: Subject, case: Case) -> Finding:
     """dq, dk and dv of an attention operation, each row within the bound of the float64 oracle.
 
-    Of one prefill, and of its last third as queries behind the rest (Sq < Sk), as in a cached
-    training step.
+    They are checked for one prefill, and for its last third as queries over all keys (Sq < Sk), as
+    in a cached training step.
     """
     claim(subject, case)
     if not isinstance(subject, AttentionSubject):
@@ -40,7 +40,7 @@ def gradients(subject: Subject, case: Case) -> Finding:
 def _judge_layer(
     finding: Finding, subject: AttentionSubject, case: Case, i: int, layer: Layer, first: int
 ) -> None:
-    """The queries from position `first` on over all keys."""
+    """Judge the queries from position `first` on, over all keys."""
     shape, n = op_shape(case, i), case.schedule.length
     heads = 2 * shape.n_kv_heads
     x = inputs.random(case, n, heads, shape.n_kv_heads).to(shape.dtype)

@@ -1,4 +1,4 @@
-"""A subject's whole schedule as one measured call, every feed a step of it."""
+"""Measures a subject's whole schedule as one call, with every feed as a step of it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from harness.contract import (
 from harness.memory import Measurement, Step, measure, step
 from harness.memory.storage import storage_bytes, tensors_of
 from harness.reference import inputs
-from harness.reference.decoder import cache_shape, checked_update
+from harness.reference.cache_decoder import cache_shape, checked_update
 
-#: One rehearsal: a schedule repeats its own steps, so that what is made lazily is made by then.
+#: One warm-up run: it takes every step of the schedule, so what is made lazily then exists.
 WARMUP = 1
 
 OPEN = "open"
@@ -32,9 +32,10 @@ OPEN = "open"
 
 @dataclass(frozen=True)
 class Opened:
-    """A decoder after its run, and what was there when it was opened.
+    """A decoder after its run, and what it held when it was opened.
 
-    said: its cache bytes; indices: bytes of all the integer and bool tensors within its reach.
+    said: the cache bytes that it reported; indices: bytes of all integer and bool tensors that
+    were reachable from it.
     """
 
     decoder: Decoder
@@ -59,7 +60,7 @@ def feeds(measurement: Measurement[Any], case: Case) -> list[Feed]:
 
 
 def attention_run(subject: AttentionSubject, case: Case, i: int) -> Measurement[None]:
-    """Layer i's operation at each feed, over all keys so far; inputs exist beforehand."""
+    """Run layer i's operation at each feed, over all keys so far; its inputs exist beforehand."""
     shape, layer = op_shape(case, i), case.model.layers[i]
     x = inputs.random(case, case.schedule.length, 2 * shape.n_kv_heads, shape.n_kv_heads)
     x = x.to(shape.dtype)
@@ -76,7 +77,7 @@ def attention_run(subject: AttentionSubject, case: Case, i: int) -> Measurement[
 def cache_run(
     subject: CacheSubject, case: Case, i: int, warmup: int = WARMUP
 ) -> Measurement[LayerCache]:
-    """Layer i's cache made and fed: each step is one update, and its answer is dropped.
+    """Make and feed layer i's cache: each step is one update, and its answer is dropped.
 
     Keys and values are made for each update and dropped after it: a cache that keeps them, or a
     view of them, is charged for all of them.
@@ -97,7 +98,7 @@ def cache_run(
 
 
 def index_bytes(root: object) -> int:
-    """Storage bytes of the tensors within reach that are no floating-point numbers."""
+    """Storage bytes of the reachable tensors that do not hold floating-point numbers."""
     return storage_bytes(t for t in tensors_of(root) if not t.is_floating_point())
 
 
@@ -109,7 +110,7 @@ def _projected(shape: CacheShape, t: int) -> tuple[Tensor, Tensor]:
 
 
 def decoder_run(subject: Subject, case: Case, warmup: int = WARMUP) -> Measurement[Opened]:
-    """A decoder opened and fed: each step is one feed, and its logits are dropped."""
+    """Open and feed a decoder: each step is one feed, and its logits are dropped."""
     tokens = tokens_for(case)
 
     def run() -> Opened:

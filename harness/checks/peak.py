@@ -1,4 +1,4 @@
-"""Check: peak bytes of prefill, decode step and steady state."""
+"""Check: peak bytes of prefills, decode steps and the steady state."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from harness.results.finding import Finding, Kind
 def peak_bytes(subject: Subject, case: Case) -> Finding:
     """Exact peak and retained bytes of the schedule's steps, to be gated by the baselines.
 
-    A step is one call of the subject, charged for its result and for nothing that was there when
-    it began.  `peak_bytes` of the finding is that of the heaviest step, `retained_bytes` what is
-    allocated at the end of the schedule and was not before; both are added up over one layer of
-    each kind where layers are run by themselves.
+    A step is one call of the subject.  It is charged for its result, and not for anything that
+    existed when it began.  The finding's `peak_bytes` is the peak of the heaviest step;
+    `retained_bytes` is what the schedule allocated and had not freed by its end.  Where layers are
+    run alone, both are added up over one layer of each kind.
 
-    Two claims hold without a baseline:
+    Two things are checked without a baseline:
 
-    - where every layer is bounded, steady decode steps neither weigh nor hold more than earlier
-      ones;
+    - where every layer is bounded, the peak and the held bytes of steady decode steps do not
+      change;
     - an attention operation with the class attribute ``linear_memory = True`` is linear in length
       on bounded layers: the second difference of its prefill's peaks at 1024, 2048 and 3072 is 0.
 
-    Raises harness.memory.ProbeError where memory cannot be measured: an error, not a verdict.
+    Raises harness.memory.ProbeError where memory cannot be measured: the check ends in an error.
     """
     claim(subject, case)
     require_plain(case)
@@ -52,8 +52,8 @@ def peak_bytes(subject: Subject, case: Case) -> Finding:
                 _judge_steady(finding, case, steps, str(layer))
     else:
         steps = feeds(decoder_run(subject, case), case)
-        # Weights are no cache: what counts is what the feeds left behind.  A decoder that gives
-        # back what it had made ahead keeps nothing new.
+        # Weights are not cache: only what the feeds left allocated counts.  A decoder that frees
+        # what it had allocated ahead retains nothing new.
         kept = sum(feed.bytes.retained_bytes for feed in steps)
         notes.append(_add(finding, steps, max(0, kept)))
         if all(layer.bounded for layer in case.model.layers):
@@ -64,7 +64,7 @@ def peak_bytes(subject: Subject, case: Case) -> Finding:
 
 
 def _add(finding: Finding, steps: list[Feed], retained: int) -> str:
-    """Add a run to the finding's bytes; returns its parts in words."""
+    """Add a run's bytes to the finding; returns a summary for the message."""
     finding.bytes["peak_bytes"] += max(feed.bytes.peak_bytes for feed in steps)
     finding.bytes["retained_bytes"] += retained
     chunks = [feed for feed in steps if feed.n > 1]
@@ -80,10 +80,11 @@ def _add(finding: Finding, steps: list[Feed], retained: int) -> str:
 
 
 def _judge_steady(finding: Finding, case: Case, steps: list[Feed], label: str) -> None:
-    """The last turn of decode steps must peak and hold at most what the turn before it did.
+    """The last turn of decode steps must peak and hold the same bytes as the turn before it.
 
-    A turn is that of a ring of two windows: within one, a cache may gather tokens and evict them
-    together, so turns are compared by their maxima.  Both lie past the first wrap.
+    A turn is here that of a ring of two windows: 2 * window steps.  Within one, a cache may gather
+    tokens and evict them together, so turns are compared by their maxima.  Both lie past the first
+    wrap.
     """
     turn = 2 * case.window
     steady = [s for s in steps if s.n == 1 and s.start >= case.model.sink + turn]
@@ -96,7 +97,7 @@ def _judge_steady(finding: Finding, case: Case, steps: list[Feed], label: str) -
             first = next(s.start for s in last if getattr(s.bytes, of) != was)
             finding.fail(
                 Kind.NOT_STEADY,
-                f"{label}: decode steps are not steady past the wrap, {what} {was:,} in the turn "
+                f"{label}: decode steps are not steady past the wrap, {what} {was:,} "
                 f"before position {last[0].start}, {now:,} from there on",
                 first,
             )
@@ -105,7 +106,7 @@ def _judge_steady(finding: Finding, case: Case, steps: list[Feed], label: str) -
 def _judge_growth(
     finding: Finding, subject: AttentionSubject, case: Case, i: int, layer: Layer
 ) -> list[str]:
-    """Hold a claim of linear memory to it; the exponent in words."""
+    """Test a claim of linear memory; returns the peaks and their exponent for the message."""
     if optional(subject, "linear_memory") is not True:
         return []
     peaks = [_prefill_peak(subject, case, i, n) for n in LENGTHS]

@@ -2,7 +2,7 @@
 
 Two probes, both exact:
 
-- a single attention layer is asked with q = k = 0, so that every visible key gets the same weight,
+- a single attention layer is run with q = k = 0, so that every visible key gets the same weight,
   and with values that are one-hot over positions, so that the output *is* the row of weights;
 - a whole decoder is run with one token changed at a time: the positions whose logits move are
   those that the token can reach.
@@ -61,7 +61,7 @@ def uneven_row(weights: Tensor) -> int | None:
 
 @dataclass(frozen=True)
 class Influence:
-    """Who moves whom.
+    """Which tokens move which logits.
 
     reached: bool (n, n), row q, column k is True iff changing token k moves the logits at q.
     stated: the masks that the decoder states for itself, None if it states none.  finite: False

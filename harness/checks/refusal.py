@@ -17,7 +17,7 @@ from harness.checks.drive import claim, open_decoder, tokens_for
 from harness.contract import AttentionSubject, CacheSubject, Decoder, LayerCache, Subject
 from harness.law import Layer
 from harness.reference import oracle, tolerance
-from harness.reference.decoder import checked_update
+from harness.reference.cache_decoder import checked_update
 from harness.reference.inputs import OP_HEAD_DIM, Inputs, random
 from harness.results.finding import Finding, Kind, Status
 
@@ -25,8 +25,8 @@ from harness.results.finding import Finding, Kind, Status
 def refusal(subject: Subject, case: Case) -> Finding:
     """Wrong rank, dtype, batch, heads, width or token ids raise, and later answers are unharmed.
 
-    A chunk longer than announced, or one past max_context, may be refused or answered rightly;
-    never wrongly.
+    A chunk longer than announced, or one past max_context, may be refused or answered correctly,
+    but never wrongly.
     """
     claim(subject, case)
     finding = Finding("refusal")
@@ -46,7 +46,7 @@ def refusal(subject: Subject, case: Case) -> Finding:
 
 
 def _attempt(finding: Finding, what: str, call: Callable[[], object]) -> bool:
-    """True if the call raised; a call that did not, or without a message, is a failure."""
+    """True if the call raised.  Fails the check if it did not, or raised without a message."""
     try:
         call()
     except Exception as error:
@@ -57,14 +57,14 @@ def _attempt(finding: Finding, what: str, call: Callable[[], object]) -> bool:
 
 
 def _require_message(finding: Finding, what: str, error: Exception) -> None:
-    """Whoever made the mistake must be told what it was."""
+    """Fail for an error without a message: users must be able to see what they did wrong."""
     if not str(error):
         text = f"{what}: {type(error).__name__} without a message"
         finding.fail(Kind.ERROR_WITHOUT_MESSAGE, text)
 
 
 def _beyond(case: Case) -> list[Schedule]:
-    """Schedules longer than the case announces."""
+    """Schedules with a longer chunk, or more positions, than the case announces."""
     total = case.max_context
     return [
         Schedule("a chunk beyond max_chunk", chunks(total, (case.max_chunk + 3,))),
@@ -81,9 +81,9 @@ def _bad_kv(k: Tensor, v: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
     yield "another number of heads", torch.cat((k, k), 1), torch.cat((v, v), 1)
     yield "another head_dim", k[..., :-1], v[..., :-1]
     yield "more keys than values", k, v[:, :, :-1]
-    yield f"values alone of dtype {other}", k, v.to(other)
-    yield "values alone of another batch", k, torch.cat((v, v))
-    yield "values alone of another head_dim", k, v[..., :-1]
+    yield f"only values of dtype {other}", k, v.to(other)
+    yield "only values of another batch", k, torch.cat((v, v))
+    yield "only values of another head_dim", k, v[..., :-1]
     if k.shape[0] > 1:
         yield "one row of the batch", k[:1], v[:1]
     if k.shape[1] > 1:
@@ -102,7 +102,7 @@ def _refusing_cache(
         for a, b in spans:
             q, k, v = x.span(a, b)
             outs.append(oracle.attention(q, *checked_update(cache, k, v)))
-        return torch.cat([x.q[:, :, :0], *outs], 2)  # a single feed leaves nothing before it
+        return torch.cat([x.q[:, :, :0], *outs], 2)  # a single feed has no steps before it
 
     cache = subject.new_cache(layer, shape)
     steps(cache, schedule.spans()[:half])
@@ -125,7 +125,7 @@ def _refusing_cache(
 def _right_or_refused(
     finding: Finding, subject: CacheSubject, case: Case, i: int, layer: Layer, beyond: Schedule
 ) -> None:
-    """Run a schedule beyond what was announced: up to a refusal, every answer must be right."""
+    """Run a schedule beyond the announced limits: every answer before a refusal must be right."""
     shape, what = op_shape(case, i), beyond.name
     n = beyond.length
     x = random(case, n, 2 * shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
@@ -175,7 +175,7 @@ def _refusing_decoder(finding: Finding, subject: Subject, case: Case) -> None:
 
     def steps(decoder: Decoder, spans: list[tuple[int, int]]) -> Tensor:
         fed = [decoder.feed(tokens[:, a:b]).clone() for a, b in spans]
-        return torch.cat(fed, 1) if fed else torch.empty(0)  # a single feed leaves none before it
+        return torch.cat(fed, 1) if fed else torch.empty(0)  # as in `_refusing_cache`
 
     decoder = open_decoder(subject, case)
     steps(decoder, first)
@@ -214,7 +214,7 @@ def _decoder_right_or_refused(
         return
     got = torch.cat(rows, 1)
     fed = tokens[:, : got.shape[1]]
-    # Dense runs of a decoder that was opened for the longer context: this one's may end as well.
+    # The dense run of a decoder opened for the longer context: this one's may be limited too.
     longer = replace(case, schedule=beyond)
     reference = reference_for(subject, open_decoder(subject, longer), longer, fed)
     bad = ~(tolerance.row_error(got, reference.exact) <= reference.bound)
@@ -223,10 +223,10 @@ def _decoder_right_or_refused(
 
 
 def _wrong_at(finding: Finding, where: str, position: int, case: Case, beyond: Schedule) -> None:
-    """Fail for a wrong answer: one before anything beyond the limits is no matter of refusal."""
+    """Fail for a wrong answer, as wrong values if it comes before anything exceeds the limits."""
     spans = beyond.spans()
     beyonds = (a for a, b in spans if b - a > case.max_chunk or b > case.max_context)
-    misuse = next(beyonds, beyond.length)  # a short case may end before there is any
+    misuse = next(beyonds, beyond.length)  # a short case may end before that
     if position < misuse:
         text = f"wrong from position {position}, before {beyond.name} at {misuse}: see values"
         finding.fail(Kind.WRONG_VALUES, f"{where}{text}", position)

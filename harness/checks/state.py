@@ -53,17 +53,17 @@ def reset(subject: Subject, case: Case) -> Finding:
     decoder = open_decoder(subject, case)
     bound = reference_for(subject, decoder, case, fresh.tokens).bound
     finding.bound = float(bound[int(difference.argmax())])
-    off = ~(difference <= bound)  # a ring that goes on where it stood sums in another order
+    off = ~(difference <= bound)  # a ring that continues at its old slot sums in another order
     if off.any():
         first = int(off.nonzero()[0])
         finding.fail(
             Kind.RESET_DIFFERS if difference.isfinite().all() else Kind.NOT_A_NUMBER,
-            f"{int(off.sum())} rows after the reset are not those of a fresh cache, first "
+            f"{int(off.sum())} rows after the reset differ from those of a fresh cache, first "
             f"{first}, worst by {finding.figure:.3g}",
             first,
         )
     elif finding.figure:
-        finding.message = "other bits than a fresh cache's, within the bound"
+        finding.message = "within the bound, but not bit for bit the answers of a fresh cache"
     return finding
 
 
@@ -82,19 +82,19 @@ def rewind(subject: Subject, case: Case) -> Finding:
     return finding
 
 
-#: Feeds behind a refused rewind: a chunk, and decode steps that read what it may have spoilt.
+#: Feeds after a refused rewind: a chunk, and decode steps that read what it may have damaged.
 _FEEDS_ON = 4
 
 
 def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
-    """After a refused rewind the decoder goes on as if none had been asked for."""
+    """Fail unless the decoder goes on after a refused rewind as if it had never been asked."""
     tokens = tokens_for(case)
     logits = []
     for asks in (True, False):
         decoder, rows, used, left = open_decoder(subject, case), [], 0, case.max_context
         for step in case.schedule.steps:
             if isinstance(step, Feed):
-                if used + step.n > case.max_context:  # what was to be forgotten takes the room
+                if used + step.n > case.max_context:  # a granted rewind would have made room
                     break
                 rows.append(decoder.feed(tokens[:, used : used + step.n]).clone())
                 used, left = used + step.n, left - 1
@@ -103,7 +103,7 @@ def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
                 if asks:
                     with suppress(Exception):
                         decoder.rewind(step.length)  # type: ignore[attr-defined]  # optional
-                        return  # refused at first, granted now: not a state to compare
+                        return  # refused before, granted now: nothing to compare
             if left <= 0:
                 break
         logits.append(torch.cat(rows, 1))
@@ -136,15 +136,13 @@ def _pure_decoder(finding: Finding, subject: Subject, case: Case) -> None:
         other[row] = (other[row] + 1) % case.vocab
         mixed = run_decoder(open_decoder(subject, case), other, case.schedule).logits
         if _others_moved(mixed, first, row):
-            finding.fail(
-                Kind.ROWS_MIX, f"other tokens in row {row} changed other rows of the batch"
-            )
+            finding.fail(Kind.ROWS_MIX, f"new tokens in row {row} changed other rows of the batch")
 
 
 def _other_bits(
     finding: Finding, subject: Subject, case: Case, tokens: Tensor, first: Tensor
 ) -> None:
-    """Fail for a run that differs beside another decoder: one by itself tells whose doing it is."""
+    """Fail for a run that differed while another decoder was open; a run alone shows why."""
     alone = run_decoder(open_decoder(subject, case), tokens.clone(), case.schedule).logits
     if alone.equal(first):
         finding.fail(
@@ -156,7 +154,7 @@ def _other_bits(
 
 
 def _beside_another(subject: Subject, case: Case, tokens: Tensor) -> Tensor:
-    """Logits of a run with another decoder fed other tokens between its steps."""
+    """Logits of a run while a second decoder is fed other tokens between its steps."""
     mine, other = open_decoder(subject, case), open_decoder(subject, case)
     rows = []
     for a, b in case.schedule.spans():
@@ -181,7 +179,7 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
         if not first.equal(second):
             alone = run_op(open_op(subject, layer, shape), kept.clone(), case.schedule)
             if alone.equal(first):
-                text = f"{layer}: the keys and values handed over are kept, not copied"
+                text = f"{layer}: the keys and values passed in are kept, not copied"
                 finding.fail(Kind.INPUT_KEPT, text)
             else:
                 finding.fail(Kind.NOT_REPEATABLE, f"{layer}: two equal runs gave different bits")
@@ -191,7 +189,7 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
                 t[row] += 1
             mixed = run_op(open_op(subject, layer, shape), other, case.schedule)
             if _others_moved(mixed, first, row):
-                text = f"{layer}: other inputs in row {row} changed other rows of the batch"
+                text = f"{layer}: new inputs in row {row} changed other rows of the batch"
                 finding.fail(Kind.ROWS_MIX, text)
 
 
@@ -206,11 +204,11 @@ def _pure_attention(
 
 
 def _spoiling(op: Op) -> Op:
-    """The operation, with what it was handed overwritten behind its back after every step."""
+    """The operation, with the keys and values passed to it overwritten with NaN after each step."""
 
     def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if isinstance(op, StatelessOp):
-            return op(q, k, v)  # the harness keeps those itself
+            return op(q, k, v)  # here the harness keeps keys and values itself
         k, v = k.clone(), v.clone()
         out = op(q, k, v)
         k.fill_(torch.nan)
@@ -221,6 +219,6 @@ def _spoiling(op: Op) -> Op:
 
 
 def _others_moved(mixed: Tensor, first: Tensor, row: int) -> bool:
-    """True if any batch row but `row` moved, beyond rounding."""
+    """True if any batch row except `row` moved by more than rounding."""
     rows = torch.arange(len(first)) != row
     return bool(tolerance.moved(mixed[rows], first[rows]).any())

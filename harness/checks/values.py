@@ -20,7 +20,7 @@ from harness.results.finding import Finding, Kind
 
 #: Query heads per key head, and head_dim, of single layers.
 _USUAL = (2, OP_HEAD_DIM)
-#: What else a kernel meets: no groups, groups of three, many; widths on both sides of its tiles.
+#: Other geometries for kernels: no groups, groups of three, of eight; widths around their tiles.
 _OTHERS = ((1, 128), (3, 80), (8, 256))
 
 
@@ -31,9 +31,10 @@ Wrong = Callable[[], Iterable[tuple[str, Tensor]]]
 def values(subject: Subject, case: Case) -> Finding:
     """Every row of the schedule is within the bound of the float64 oracle.
 
-    Decoders by logits; caches also, and attention operations only, by single layers with random
-    and edge inputs.  Operations are given single prefills in several geometries.  Fails as blind
-    where a neighbouring law is not told apart.
+    Decoders are compared by logits, attention operations by single layers with random and edge
+    inputs, and caches by both (in half precision by single layers alone).  Operations also run
+    single prefills in other geometries.  The check fails as blind if the bound cannot tell a
+    neighbouring law from the right one.
     """
     claim(subject, case)
     require_plain(case)
@@ -61,9 +62,10 @@ def judge(
     what: str,
     wrong: Wrong = tuple,
 ) -> None:
-    """Hold rows (…, n, F) to their bounds (n,), and the margin to the guard; worst row kept.
+    """Fail for rows of `got` (…, n, F) beyond their bounds (n,), and for too small a margin.
 
-    wrong: the errors of the neighbouring laws, asked for where a row is off.
+    Of several calls, the finding keeps the figures of the worst.  wrong: gives the errors of the
+    neighbouring laws; called only if a row is off.
     """
     errors = tolerance.row_error(got, exact)
     ratios = tolerance.over(errors, bound)
@@ -95,7 +97,7 @@ def judge(
 
 
 def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
-    """Hold the logits of the positions held at the end of the schedule to the oracle."""
+    """Compare the logits of the positions held at the end of the schedule with the oracle."""
     decoder = open_decoder(subject, case)
     run = run_decoder(decoder, tokens_for(case), case.schedule)
     reference = reference_for(subject, decoder, case, run.tokens)
@@ -126,12 +128,12 @@ def _op_values(
     ):
         x = made.to(shape.dtype)
         got = run_op(open_op(subject, layer, shape), x, case.schedule)
-        # What rounding the inputs costs is nobody's error: the oracle starts from rounded ones.
+        # Rounding the inputs is not the subject's error: the oracle starts from rounded inputs.
         exact = oracle.attention64(x.q, x.k, x.v, mask)
         own = oracle.attention(x.q, x.k, x.v, mask)
         summed = oracle.attention64(x.q, x.k, x.v.abs(), mask)
         bound = tolerance.row_bound(own, exact, mask.sum(-1), width, 1, summed)
-        # Random inputs alone cannot tell a far key in half precision; edge inputs can, and must.
+        # In half precision random inputs cannot show one far key; edge inputs can, and must.
         margin = None
         if made.label == "edge inputs":
             margin = tolerance.nearest((errors for _, errors in _wrong(x, layer, exact)), bound)

@@ -14,8 +14,8 @@ from harness.results.finding import Finding, Kind
 def visibility(subject: Subject, case: Case) -> Finding:
     """Every query sees exactly the keys that the law grants, under the case's schedule.
 
-    Single layers by one-hot values, whole decoders by changing one token at a time: there the
-    expected set is the boolean product of the layers' masks.
+    Single layers are probed with one-hot values, whole decoders by changing one token at a time.
+    For a decoder the expected set is the boolean product of the layers' masks.
     """
     claim(subject, case)
     require_plain(case)

@@ -32,18 +32,19 @@ def update(
         typer.Option(help="File the broken records of the last run under this known failure."),
     ] = None,
     subject: Annotated[
-        list[str] | None, typer.Option(help="With --cause: only of this subject (repeatable).")
+        list[str] | None, typer.Option(help="With --cause: only this subject (repeatable).")
     ] = None,
     check: Annotated[
-        list[str] | None, typer.Option(help="With --cause: only of this check (repeatable).")
+        list[str] | None, typer.Option(help="With --cause: only this check (repeatable).")
     ] = None,
     case: Annotated[
-        list[str] | None, typer.Option(help="With --cause: only cases like this glob (repeatable).")
+        list[str] | None,
+        typer.Option(help="With --cause: only cases that match this glob (repeatable)."),
     ] = None,
 ) -> None:
-    """Take over what the last run changed: integers, and how cases of known failures fail.
+    """Take over what the last run changed: integers, and how the cases of known failures fail.
 
-    A record that broke and is not filed yet stays red, until --cause says whose it is.
+    A new failure stays red until --cause files it under a known failure.
     """
     frame, run = _last_run(out)
     selection = {"subject": subject or [], "check": check or [], "case": case or []}
@@ -57,7 +58,7 @@ def update(
 
 
 def _last_run(out: Path) -> tuple[pd.DataFrame, RunInfo]:
-    """The records of the last run.  Raises Misuse for those of two runs."""
+    """The records of the last run.  Raises Misuse if the folder also holds those of another."""
     from harness.results import complete
     from harness.results.folder import Folder
     from harness.results.record import to_frame
@@ -65,7 +66,7 @@ def _last_run(out: Path) -> tuple[pd.DataFrame, RunInfo]:
     folder = Folder(out)
     run = folder.read_run()
     if strays := complete.strays(folder):
-        raise Misuse(f"{out} holds records that are not of its run: {'; '.join(strays)}")
+        raise Misuse(f"{out} holds records of another run: {'; '.join(strays)}")
     return to_frame(complete.completed(folder)), run
 
 
@@ -109,5 +110,5 @@ def _file(cause: str, frame: pd.DataFrame, known: Path, selection: dict[str, lis
     for path in known_files.write(causes, known):
         typer.echo(f"  {path}")
     for place in filed.refused:
-        typer.echo(f"refused, no known failure (a crash, a hang or no memory): {' '.join(place)}")
+        typer.echo(f"refused, never a known failure (crash, hang or no memory): {' '.join(place)}")
     raise typer.Exit(BROKEN if filed.refused else 0)

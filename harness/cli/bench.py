@@ -17,7 +17,7 @@ def bench(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,
     long: Annotated[
-        bool, typer.Option("--long", help="routing: masked layers beyond 8k on a CPU too.")
+        bool, typer.Option("--long", help="routing: masked layers beyond 8k also on a CPU.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file.")

@@ -1,4 +1,4 @@
-"""`harness check`: one implementation, in a process of its own, followed to its end."""
+"""`harness check`: checks one implementation in a process of its own, and shows what broke."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.results.record import Record
     from harness.run.parent import Progress
 
-_MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.1, 86_400.0  # a day: timers take no infinity
+_MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.1, 86_400.0  # a day: timers do not take infinity
 
 
 def check(
@@ -69,7 +69,7 @@ def check(
 
 
 def watch(target: str, selection: dict[str, str], timeout: float, console: Console) -> Progress:
-    """Follow the checks of a target to their end, with a bar or, without a terminal, in lines."""
+    """Run the checks of a target, with a progress bar or, without a terminal, with lines."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
@@ -96,7 +96,7 @@ def watch(target: str, selection: dict[str, str], timeout: float, console: Conso
 def _known_causes(broken: Sequence[Record]) -> Iterator[str]:
     """A line for each known failure of a released package that explains broken checks.
 
-    Known here too, they stay broken: whoever checks an implementation wants to hear of them.
+    The checks still count as broken here: whoever checks an implementation wants to know.
     """
     from harness.gate import known, known_files
 
@@ -120,7 +120,7 @@ def title(progress: Progress) -> str:
 
 
 def write_json(path: Path, target: str, progress: Progress) -> None:
-    """Every record, with the target that they are of."""
+    """Write every record, with the target that they belong to."""
     data = {
         "target": target,
         "subject": progress.subject,

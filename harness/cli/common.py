@@ -30,17 +30,17 @@ class Misuse(Exception):
 
 
 def require_folders(baselines: Path, known: Path) -> None:
-    """A missing folder would gate nothing."""
+    """Raise Misuse for a missing folder: the gate would compare with nothing."""
     for option, folder in (("--baselines", baselines), ("--known", known)):
         if not folder.is_dir():
             raise Misuse(f"{option}: no such folder: {folder}")
 
 
 def require_writable(path: Path | None) -> None:
-    """Find out before minutes of checks that their result can be written; leaves no file."""
+    """Raise Misuse if a result could not be written, before minutes of checks; leaves no file."""
     if path is None:
         return
-    if path.is_dir():  # also what an empty path is
+    if path.is_dir():  # an empty path is a folder too
         raise Misuse(f"--json: must be a file, got the folder {str(path)!r}")
     if not path.resolve().parent.is_dir():
         raise Misuse(f"--json: no such folder: {path.resolve().parent}")
@@ -54,7 +54,7 @@ def require_writable(path: Path | None) -> None:
 
 
 def console() -> Console:
-    """Of width 140 where there is no terminal."""
+    """The console of the commands; 140 columns wide where there is no terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)

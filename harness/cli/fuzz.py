@@ -1,4 +1,4 @@
-"""`harness fuzz`: random histories against the law, on this machine or on a Ray cluster."""
+"""`harness fuzz`: runs random histories against the law, here or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from harness.cli.common import BROKEN, RESULTS, Misuse
 if TYPE_CHECKING:
     from harness.fuzz.campaign import Done, Task
 
-#: Ours: of them no find is expected.  What released packages get wrong is known and found at once.
+#: The prefix of our own subjects, in which nothing should be found.  In released packages the known
+#: failures would be found at once.
 _OURS = "harness."
 _SAID_EVERY_S = 10.0
 
@@ -25,18 +26,18 @@ def fuzz(
         typer.Argument(help="Targets, as for `harness check`. Default: this package's own."),
     ] = None,
     model: Annotated[list[str] | None, typer.Option(help="Only this model (repeatable).")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to go on.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to search.")] = 60.0,
     hours: Annotated[
-        float, typer.Option(min=0, help="How long, in hours, in place of --seconds.")
+        float, typer.Option(min=0, help="How long to search, in hours, instead of --seconds.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     ray: Annotated[str, typer.Option(help='Address of a Ray cluster, or "local".')] = "",
-    finds: Annotated[Path, typer.Option(help="File that finds are added to.")] = RESULTS
+    finds: Annotated[Path, typer.Option(help="File to which finds are added.")] = RESULTS
     / "finds.jsonl",
 ) -> None:
     """Search random histories (feed, reset, rewind, copy) for one that breaks the law.
 
-    Each find is shrunk, and named as a case: `harness check TARGET --case CASE` runs it again.
+    Each find is minimised and named as a case: `harness check TARGET --case CASE` reproduces it.
     """
     from harness.run.registry import NotInstalled, TargetError
 
@@ -87,14 +88,14 @@ def _engine(stream: Iterator[Task], seconds: float, ray: str) -> Iterator[Done]:
 
 
 def _checked(stream: Iterator[Task]) -> Iterator[Task]:
-    """The same stream, with what is wrong with it raised now."""
+    """The same stream, with its first task already made, so that errors are raised here."""
     import itertools
 
     return itertools.chain([next(stream)], stream)
 
 
 def _ours() -> list[str]:
-    """Our caches and decoders that run without a released package."""
+    """The names of our own caches and decoders that need no released package."""
     from harness.run import registry
 
     out = []

@@ -43,7 +43,7 @@ def run(
 ) -> None:
     """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments.
 
-    Without such arguments a run that was not whole is red.
+    Without such arguments, a partial run fails the gate.
     """
     suites = sorted(Path("suites").glob("test_*.py"))
     if not suites:
@@ -57,7 +57,7 @@ def run(
     command = [sys.executable, "-m", "pytest", *paths, f"--harness-out={out}", *context.args]
     status = subprocess.run(command, check=False).returncode
     if _run_id(out) == before:
-        if status in {4, 5}:  # pytest has said why
+        if status in {4, 5}:  # pytest has printed why
             raise Misuse("pytest selected nothing" if status == 5 else "pytest refused its options")
         typer.echo(f"harness: pytest ended with status {status} before any check", err=True)
         raise typer.Exit(BROKEN)
@@ -85,7 +85,7 @@ def merge(
     known: Known = KNOWN,
     require: Required = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Put runs that ran in parts together, then gate and report."""
+    """Combine the parts of a run, then gate and report."""
     from harness.results import merge as merging
 
     require_folders(baselines, known)
@@ -151,7 +151,7 @@ def _gate(
 
 
 def _lower_programs() -> None:
-    """Lower what the whole matrix will run: within a check it would count as the check's time."""
+    """Lower all programs of the matrix now: a check's time limit would not be enough for it."""
     from harness.run.prelower import prelower
 
     began = time.monotonic()
@@ -181,7 +181,7 @@ def _picture(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _past(frame: pd.DataFrame) -> Past | None:
-    """What the history says, if it was kept up to this very run."""
+    """The history, if this run is the last that it holds."""
     from harness.report.past import past
     from harness.results.history import History, HistoryError
 
@@ -189,7 +189,7 @@ def _past(frame: pd.DataFrame) -> Past | None:
         history = History()
         runs = history.runs()
         return past(history) if runs and runs[-1] in set(frame["run"]) else None
-    except HistoryError:  # none is kept, or duckdb is not there: the page says nothing of it
+    except HistoryError:  # none is kept, or duckdb is not installed
         return None
 
 

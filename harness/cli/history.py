@@ -27,7 +27,7 @@ def show(
     store: Store = HISTORY,
     last: Annotated[int, typer.Option(min=1, help="Runs to list.")] = 14,
 ) -> None:
-    """List the last runs, what changed with the last one, and where times took a step."""
+    """List the last runs, what changed with the last one, and where run times jumped."""
     if context.invoked_subcommand is not None:
         return
     history = _open(store)
@@ -42,7 +42,7 @@ def show(
         step = slower.step
         screen.print(
             f"alert: {slower.subject} {slower.check} takes {step.after:.2f} s since {slower.run}, "
-            f"{step.before:.2f} s before ({step.ratio:.2f} of it)",
+            f"{step.before:.2f} s before ({step.ratio:.2f} times as long)",
             style="yellow",
         )
 
@@ -53,7 +53,7 @@ def add(
     out: Results = RESULTS,
     baselines: Baselines = BASELINES,
     known: Known = KNOWN,
-    keep: Annotated[int, typer.Option(min=1, help="Runs to keep; older ones go.")] = 400,
+    keep: Annotated[int, typer.Option(min=1, help="Runs to keep; older ones are deleted.")] = 400,
 ) -> None:
     """Keep the run whose records are in --out."""
     from harness.gate import verdict as verdicts
@@ -88,7 +88,7 @@ def _show_nights(console: Console, history: History, last: int) -> None:
 
 
 def _show_table(console: Console, title: str, rows: pd.DataFrame) -> None:
-    """Title and rows, at most some; nothing where there are none."""
+    """Print a title and the first rows; nothing if there are none."""
     from rich.table import Table
 
     if rows.empty:

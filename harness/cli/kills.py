@@ -1,4 +1,4 @@
-"""`harness kills`: plant every defect, and tell which check catches it."""
+"""`harness kills`: plants every defect, and shows which checks catch it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.cli.common import BROKEN, RESULTS, Results
 
 
 def kills(out: Results = RESULTS) -> None:
-    """Plant every defect, and keep the table of what catches it for the report."""
+    """Plant every defect, and keep a table of the checks that catch it for the report."""
     from harness.defects.batteries import absent
     from harness.report import kills as table
 
@@ -22,5 +22,5 @@ def kills(out: Results = RESULTS) -> None:
         expected = ", ".join(row.expected) or "any check"
         typer.echo(f"{row.name}: caught by {caught} (expected: {expected}){missed}")
     caught_all = sum(row.is_caught for row in rows)
-    typer.echo(f"{caught_all} of {len(rows)}; {table.write(rows, out)}")
+    typer.echo(f"caught {caught_all} of {len(rows)}; {table.write(rows, out)}")
     raise typer.Exit(0 if caught_all == len(rows) else BROKEN)

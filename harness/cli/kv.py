@@ -13,7 +13,7 @@ from harness.cli.common import Misuse, console
 def kv(
     model: Annotated[str, typer.Argument(help="A model's name, a config.json or a .gguf file.")],
     context: Annotated[int, typer.Option(help="Context length in tokens.")],
-    runtime: Annotated[list[str], typer.Option(help="Only this runtime; may be given again.")] = [],  # noqa: B006 - typer copies it
+    runtime: Annotated[list[str], typer.Option(help="Only this runtime (repeatable).")] = [],  # noqa: B006 - typer copies it
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Also show each kind of layer.")] = False,
     peers: Annotated[bool, typer.Option("--peers", help="Also show other estimators.")] = False,

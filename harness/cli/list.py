@@ -1,4 +1,4 @@
-"""`harness list`: what can be named."""
+"""`harness list`: the names that other commands take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from harness.cli.common import console
 
 
 def list_() -> None:
-    """Subjects, models and schedules."""
+    """List subjects, models and schedules."""
     from rich.table import Table
     from rich.text import Text
 

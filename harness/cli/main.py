@@ -1,7 +1,7 @@
 """The `harness` command.
 
-Exit status 0: everything holds; 1: something is broken; 2: it cannot be run as asked.  Heavy
-imports (torch, pandas) wait until a command needs them.
+Exit status 0: everything holds; 1: something is broken; 2: the command cannot be run as asked.
+Heavy imports (torch, pandas) wait until a command needs them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Planted defects, and the run that shows which check catches each.
 
-A defect is a subject: a correct one with one small patch.  Every one must be broken by some check,
-or the suite is blind to it.
+A defect is a correct subject with one small patch.  Some check must fail on every one of them;
+otherwise the suite cannot see that kind of mistake.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 
 from harness.checks import run_check
 from harness.contract import Subject
-from harness.defects import caches, decoders, exported, geometry, operations, review
+from harness.defects import (
+    cache_contents,
+    cache_masks,
+    decoders,
+    exported,
+    geometry,
+    operations,
+    review,
+)
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
 from harness.results.finding import Status
 from harness.run import plan
@@ -19,10 +27,10 @@ from harness.run import plan
 
 @dataclass(frozen=True)
 class Defect:
-    """A defective subject, what it does, and the models on which it shows.
+    """A defective subject, what it does, and the models that show it.
 
-    caught_by: the checks that must break on it, for what each of them is there to see.  Others
-    may break as well.
+    caught_by: the checks that must fail on it, because such a defect is what they are there for.
+    Others may fail as well.
     """
 
     name: str
@@ -34,19 +42,19 @@ class Defect:
 
 @dataclass
 class Kill:
-    """Which checks a defect breaks: check -> (cases broken, cases run)."""
+    """Which checks fail on a defect: check -> (cases that fail, cases run)."""
 
     defect: Defect
     checks: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def caught_by(self) -> list[str]:
-        """The checks that broke."""
+        """The checks that failed."""
         return [check for check, (broken, _) in self.checks.items() if broken]
 
     @property
     def missed_by(self) -> list[str]:
-        """The checks that were to break, and did not."""
+        """The checks that should have failed, and did not."""
         return [check for check in self.defect.caught_by if check not in self.caught_by]
 
 
@@ -82,38 +90,38 @@ def _exported(patch: type[exported.SinkGraph], caught_by: tuple[str, ...]) -> De
 
 
 DEFECTS: tuple[Defect, ...] = (
-    _cache(caches.WindowPlusOne, ("visibility", "values")),
-    _cache(caches.WindowMinusOne, ("visibility", "values")),
-    _cache(caches.SinkDropped, ("visibility", "values"), "llama3-sink2"),
-    _cache(caches.SinkPlusOne, ("visibility", "values"), "llama3-sink2"),
-    _cache(caches.SinkMinusOne, ("visibility", "values"), "llama3-sink2"),
-    _cache(caches.OverwrittenBeforeRead, ("visibility", "values")),
-    _cache(caches.StaleAfterReset, ("reset",)),
-    _cache(caches.KeysPermuted, ("values",)),
-    _cache(caches.FutureInChunk, ("visibility", "values")),
-    _cache(caches.ChunkMaskNotPerRow, ("visibility", "values")),
-    _cache(caches.PrefillFullyCausal, ("visibility", "values")),
-    _cache(caches.MaskNone, ("visibility", "values", "cache_bytes")),
-    _cache(caches.BatchRowsMixed, ("purity",)),
-    _cache(caches.SilentHalfStorage, ("values", "cache_bytes")),
-    _cache(caches.StoredInFloat32, ("cache_bytes",)),
-    _cache(caches.LyingNbytes, ("cache_bytes",)),
-    _cache(caches.RetainedPrefill, ("cache_bytes",), "mistral"),
-    _cache(caches.GrowsPastWindow, ("cache_bytes", "peak_bytes")),
-    _cache(caches.InputModified, ("purity",)),
-    _cache(caches.WrongAtRingMultiples, ("visibility", "values")),
-    _cache(caches.WrongFromThirdWrap, ("visibility", "values")),
-    _cache(caches.RewindForgetsNothing, ("rewind",)),
-    _cache(caches.RewindPastEviction, ("rewind",)),
-    _cache(caches.HeadsSwapped, ("values",)),
-    _cache(caches.OneCorruptHead, ("values",)),
-    _cache(caches.ModuloBeforeFull, ("values",), "mistral"),
-    _cache(caches.DuplicateIndices, ("visibility", "values")),
-    _cache(caches.KeyReturnedTwice, ("visibility", "values")),
-    _cache(caches.PadStored, ("visibility", "values")),
-    _cache(caches.NotDeterministic, ("purity",)),
-    _cache(caches.AcceptsAnything, ("refusal",)),
-    _cache(caches.RefusalLeavesMess, ("refusal",)),
+    _cache(cache_masks.WindowPlusOne, ("visibility", "values")),
+    _cache(cache_masks.WindowMinusOne, ("visibility", "values")),
+    _cache(cache_masks.SinkDropped, ("visibility", "values"), "llama3-sink2"),
+    _cache(cache_masks.SinkPlusOne, ("visibility", "values"), "llama3-sink2"),
+    _cache(cache_masks.SinkMinusOne, ("visibility", "values"), "llama3-sink2"),
+    _cache(cache_masks.OverwrittenBeforeRead, ("visibility", "values")),
+    _cache(cache_contents.StaleAfterReset, ("reset",)),
+    _cache(cache_contents.KeysPermuted, ("values",)),
+    _cache(cache_masks.FutureInChunk, ("visibility", "values")),
+    _cache(cache_masks.ChunkMaskNotPerRow, ("visibility", "values")),
+    _cache(cache_masks.PrefillFullyCausal, ("visibility", "values")),
+    _cache(cache_masks.MaskNone, ("visibility", "values", "cache_bytes")),
+    _cache(cache_contents.BatchRowsMixed, ("purity",)),
+    _cache(cache_contents.SilentHalfStorage, ("values", "cache_bytes")),
+    _cache(cache_contents.StoredInFloat32, ("cache_bytes",)),
+    _cache(cache_contents.LyingNbytes, ("cache_bytes",)),
+    _cache(cache_contents.RetainedPrefill, ("cache_bytes",), "mistral"),
+    _cache(cache_contents.GrowsPastWindow, ("cache_bytes", "peak_bytes")),
+    _cache(cache_contents.InputModified, ("purity",)),
+    _cache(cache_masks.WrongAtRingMultiples, ("visibility", "values")),
+    _cache(cache_masks.WrongFromThirdWrap, ("visibility", "values")),
+    _cache(cache_contents.RewindForgetsNothing, ("rewind",)),
+    _cache(cache_contents.RewindPastEviction, ("rewind",)),
+    _cache(cache_contents.HeadsSwapped, ("values",)),
+    _cache(cache_contents.OneCorruptHead, ("values",)),
+    _cache(cache_contents.ModuloBeforeFull, ("values",), "mistral"),
+    _cache(cache_contents.DuplicateIndices, ("visibility", "values")),
+    _cache(cache_contents.KeyReturnedTwice, ("visibility", "values")),
+    _cache(cache_contents.PadStored, ("visibility", "values")),
+    _cache(cache_contents.NotDeterministic, ("purity",)),
+    _cache(cache_contents.AcceptsAnything, ("refusal",)),
+    _cache(cache_contents.RefusalLeavesMess, ("refusal",)),
     _decoder(decoders.RopeWrapped, ("values",), "llama3-sink2", "mistral"),
     _decoder(decoders.PositionsStall, ("values",)),
     _decoder(decoders.RopeOfChunkStartOnly, ("values",)),
@@ -153,12 +161,12 @@ DEFECTS: tuple[Defect, ...] = (
     _exported(exported.SpecializedOnOneLength, ("export",)),
 )
 
-#: The subjects that the defects patch; these must pass everything.
+#: The subjects that the defects patch.  They must pass every check.
 CORRECT: tuple[type[Subject], ...] = (TrimmedSubject, DecoderSubjectOfTrimmed, DenseAttention)
 
 
 def kill(defect: Defect) -> Kill:
-    """Run a defect through the plan of its models and count what breaks."""
+    """Run a defect through the plan of its models and count what fails."""
     out = Kill(defect)
     for check, case in plan.items(defect.subject, models=defect.models):
         finding = run_check(defect.subject, check, case)

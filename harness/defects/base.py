@@ -1,4 +1,4 @@
-"""Correct subjects to plant defects in: small, and right under every check."""
+"""Correct subjects to plant defects in: small, and passing every check."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from harness.cases.case import Case
 from harness.contract import CacheShape, Decoder
 from harness.law import SCHEMES, Layer
 from harness.reference import oracle
-from harness.reference.decoder import CacheDecoder
+from harness.reference.cache_decoder import CacheDecoder
 
 
 class Trimmed:
-    """A cache that keeps exactly the keys which the next query sees.
+    """A cache that keeps exactly the keys that the next query sees.
 
-    Written as small methods, so that a defect overrides the one that it breaks.
+    Written as small methods, so that a defect can override the one that it breaks.
     """
 
     def __init__(self, layer: Layer, shape: CacheShape) -> None:
@@ -51,7 +51,7 @@ class Trimmed:
         return self.layer.between(queries, columns)
 
     def needed(self, columns: Tensor) -> Tensor:
-        """Which keys the next query will see; none of the others is seen again."""
+        """Which keys the next query will see; no other key is ever seen again."""
         return self.layer.between(torch.tensor([self.length]), columns)[0]
 
     def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
@@ -73,7 +73,7 @@ class Trimmed:
 
 
 class TrimmedSubject:
-    """`CacheSubject` of `Trimmed`, or of the defective version given as `cache`."""
+    """A `CacheSubject` of `Trimmed`, or of the defective version given as `cache`."""
 
     name = "correct.cache"
     schemes = SCHEMES
@@ -84,7 +84,7 @@ class TrimmedSubject:
 
 
 class DecoderSubjectOfTrimmed:
-    """`DecoderSubject` whose decoder is the harness's body over `Trimmed` caches."""
+    """A `DecoderSubject`: the harness's small decoder over `Trimmed` caches."""
 
     name = "correct.decoder"
     schemes = SCHEMES
@@ -95,7 +95,7 @@ class DecoderSubjectOfTrimmed:
 
 
 class DenseAttention:
-    """`AttentionSubject` written out, mask from the law."""
+    """An `AttentionSubject` written out in plain operations, with the mask of the law."""
 
     name = "correct.attention"
     schemes = SCHEMES

@@ -1,7 +1,7 @@
-"""Planted defects that no subject shows: those of the router and of the sliced-Q pass.
+"""Planted defects that are not subjects: those of the router and of the sliced-Q pass.
 
-Each kind is judged by a battery of its own in place of the checks.  What a battery needs may not
-be installed; then its defects are not planted, and `absent` says so.
+Each kind is judged by a battery of its own instead of by the checks.  If the package that a battery
+needs is not installed, its defects are not planted, and `absent` names it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 #: Batteries by the package that each needs.
 PACKAGES = {"router": "transformers", "sliced_q": "coremltools"}
-#: What the sliced-Q battery judges: the numbers that a sliced program answers.
+#: What the sliced-Q battery judges: the numbers that a sliced program returns.
 ANSWERS = "answers"
 
 
@@ -22,7 +22,8 @@ ANSWERS = "answers"
 class BatteryDefect:
     """A defect and its battery.
 
-    caught_by: the parts of the battery that must show it.  judge: part -> (broken, run).
+    caught_by: the parts of the battery that must catch it.  judge: runs the battery, and returns
+    (broken, run) for each part.
     """
 
     name: str
@@ -38,7 +39,7 @@ def planted() -> list[BatteryDefect]:
 
 
 def absent() -> dict[str, str]:
-    """Batteries that cannot be run here, with the package that each lacks."""
+    """Batteries that cannot be run here, with the missing package of each."""
     return {kind: package for kind, package in PACKAGES.items() if find_spec(package) is None}
 
 

@@ -1,4 +1,4 @@
-"""Defects of whole decoders, each a small patch of the harness's body over correct caches."""
+"""Defects of whole decoders, each a small patch of the harness's decoder over correct caches."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from harness.cases.case import Case
 from harness.cases.models import Model
 from harness.contract import CacheSubject
 from harness.law import Layer
-from harness.reference.decoder import Attend, CacheDecoder, cache_shape, checked_update, forward
+from harness.reference.cache_decoder import CacheDecoder, cache_shape, checked_update
+from harness.reference.decoder import Attend, forward
 from harness.reference.oracle import attention
 
 
 class PatchedDecoder(CacheDecoder):
-    """`CacheDecoder` with its positions and its attention open to a patch."""
+    """A `CacheDecoder` whose positions and attention a defect can override."""
 
     def positions(self, start: int, t: int) -> Tensor:
         """RoPE positions of the next t tokens."""
@@ -42,7 +43,7 @@ class PatchedDecoder(CacheDecoder):
 
 
 class RopeWrapped(PatchedDecoder):
-    """Positions wrap with a ring of 2W behind the sink (executorch 1.4.1, attention sink)."""
+    """RoPE positions wrap around, like the ring of 2W slots (executorch 1.4.1, attention sink)."""
 
     def positions(self, start: int, t: int) -> Tensor:
         sink, ring = self.model.sink, 2 * self.case.window
@@ -51,14 +52,14 @@ class RopeWrapped(PatchedDecoder):
 
 
 class PositionsStall(PatchedDecoder):
-    """Positions are read from a cache that is full at W (transformers #38156)."""
+    """Positions come from the fill of a cache, which stops at W (transformers #38156)."""
 
     def positions(self, start: int, t: int) -> Tensor:
         return super().positions(min(start, self.case.window), t)
 
 
 class RopeOfChunkStartOnly(PatchedDecoder):
-    """Only the chunk's first position is remapped (executorch #21941)."""
+    """Only the chunk's first position is wrapped; the others count on (executorch #21941)."""
 
     def positions(self, start: int, t: int) -> Tensor:
         ring = 2 * self.case.window
@@ -66,7 +67,7 @@ class RopeOfChunkStartOnly(PatchedDecoder):
 
 
 class WrongSharedSource(PatchedDecoder):
-    """Layers without a cache read the first layer's, not the last one of their type."""
+    """Layers without a cache read the first layer's, not that of the last layer of their type."""
 
     def source(self, i: int) -> int:
         right = super().source(i)
@@ -75,7 +76,7 @@ class WrongSharedSource(PatchedDecoder):
 
 
 class HalfWeights(PatchedDecoder):
-    """float32 weights are rounded to float16, for dense() too: its own measure is as coarse."""
+    """float32 weights are rounded to float16, in its own dense run too, which is equally wrong."""
 
     def __init__(self, subject: CacheSubject, case: Case) -> None:
         super().__init__(subject, case)
@@ -84,7 +85,7 @@ class HalfWeights(PatchedDecoder):
 
 
 class _OtherLaws(PatchedDecoder):
-    """Caches for other laws than the model's."""
+    """A decoder whose caches follow other laws than the model's."""
 
     def __init__(self, subject: CacheSubject, case: Case) -> None:
         super().__init__(subject, case)
@@ -98,7 +99,7 @@ class _OtherLaws(PatchedDecoder):
                 self.caches[i] = subject.new_cache(laws[kind], cache_shape(case, i))
 
     def kinds(self, model: Model) -> tuple[str, ...]:
-        """The layer types that the defect takes for the model's."""
+        """The layer types that the defect uses instead of the model's."""
         raise NotImplementedError
 
 
@@ -110,7 +111,7 @@ class WrongLayerFull(_OtherLaws):
 
 
 class AllLayersFull(_OtherLaws):
-    """The window is not honoured at all."""
+    """The window is ignored: every layer is full."""
 
     def kinds(self, model: Model) -> tuple[str, ...]:
         return ("full_attention",) * model.n_layers

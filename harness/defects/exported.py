@@ -1,4 +1,4 @@
-"""Defects of exported programs: right in eager mode, wrong or narrower once exported.
+"""Defects of exported programs: correct in eager mode, wrong or less general once exported.
 
 Only the `export` check runs the programs, and only that check is planned for these.
 """
@@ -17,11 +17,11 @@ from harness.subjects.own import exported as own_export
 
 
 class SinkGraph:
-    """Our sink scheme as a graph: right."""
+    """The sink scheme of this package as a graph, correct."""
 
     name = "correct.sink_graph"
     schemes = frozenset({"uniform", "sink"})
-    checks = frozenset({"export"})  # what these are here for
+    checks = frozenset({"export"})  # the only check that exports
 
     def open(self, case: Case) -> Decoder:
         what = own_export.sink_exportable(case)
@@ -33,7 +33,7 @@ class SinkGraph:
 
 
 class _Branch(nn.Module):
-    """A graph that is another one once it is exported."""
+    """A graph that computes something else once it is exported."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Branch(nn.Module):
 
 
 class OffOnceExported(SinkGraph):
-    """A graph that takes another branch under torch.export: rows from position 11 on are off."""
+    """Takes another branch under torch.export: rows from position 11 on are 1% too large."""
 
     def exportable(self, case: Case) -> Exportable:
         what = own_export.sink_exportable(case)
@@ -54,7 +54,7 @@ class OffOnceExported(SinkGraph):
 
 
 class SpecializedOnOneLength(SinkGraph):
-    """Says that its program takes any chunk length, and made it of one."""
+    """Claims that its program takes chunks of any length, but exports it for a single one."""
 
     def exportable(self, case: Case) -> Exportable:
         what = own_export.sink_exportable(case)

@@ -1,4 +1,4 @@
-"""Defects of operations that show only away from the usual shapes: groups, head_dim, Sq < Sk."""
+"""Defects of operations that show only in unusual shapes: groups, head_dim, Sq < Sk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.law import Layer
 
 
 class GroupsOfTwo(DenseAttention):
-    """Every key head is taken to serve two query heads."""
+    """Assumes that every key head serves two query heads."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         self.check(q, k, v)
@@ -25,7 +25,7 @@ class ScaleOf64(DenseAttention):
 
 
 class WidthCutToTiles(DenseAttention):
-    """Sums scores over whole tiles of 64 and drops what is left of a wider head."""
+    """Sums scores over whole tiles of 64 dimensions, and ignores the rest of a wider head."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         self.check(q, k, v)
@@ -36,7 +36,7 @@ class WidthCutToTiles(DenseAttention):
 
 
 class GradientOfAPrefillAlone(DenseAttention):
-    """Right for prefills; with Sq < Sk the keys before the queries get no gradient."""
+    """Correct for prefills; with Sq < Sk the keys before the queries get no gradient."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         self.check(q, k, v)

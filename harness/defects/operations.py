@@ -20,7 +20,7 @@ class BothSides(DenseAttention):
 
 
 class BandIgnored(DenseAttention):
-    """Mask None where a band is due: causal, without a window."""
+    """Ignores the window: every earlier key is visible."""
 
     def mask(self, layer: Layer, queries: Tensor, columns: Tensor) -> Tensor:
         del layer
@@ -28,7 +28,7 @@ class BandIgnored(DenseAttention):
 
 
 class DecodeAsPrefill(DenseAttention):
-    """Queries are taken for the first positions, not for the last."""
+    """Queries are treated as the first positions, not as the last."""
 
     def mask(self, layer: Layer, queries: Tensor, columns: Tensor) -> Tensor:
         return super().mask(layer, torch.arange(len(queries)), columns)
@@ -44,7 +44,7 @@ class GroupsInterleaved(DenseAttention):
 
 
 class ScaleTwice(DenseAttention):
-    """Divides by sqrt(D) before and in the operation."""
+    """Divides by sqrt(D) twice: before the operation and in it."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         return super().attend(q / q.shape[-1] ** 0.5, k, v, layer)
@@ -60,7 +60,7 @@ class CorruptCorner(DenseAttention):
 
 
 class GradientStopped(DenseAttention):
-    """Right forward; the last key of each window gets no gradient."""
+    """The forward is correct, but the newest key gets no gradient."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         self.check(q, k, v)
@@ -69,7 +69,7 @@ class GradientStopped(DenseAttention):
 
 
 class HalfInside(DenseAttention):
-    """float32 routed to a half-precision kernel."""
+    """Computes in float16, whatever the dtype."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         out = super().attend(q.half(), k.half(), v.half(), layer)
@@ -85,7 +85,7 @@ class FirstTileWrong(DenseAttention):
 
 
 class QueriesScaledInPlace(DenseAttention):
-    """Multiplies the caller's queries by the scale, in place, and back."""
+    """Divides the caller's queries by 3 in place, and multiplies them back, which rounds them."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         out = super().attend(q, k, v, layer)

@@ -1,4 +1,4 @@
-"""Defects that a review planted and that the suite of the day let pass: blind spots, closed."""
+"""Defects that a review planted and that the suite of that time missed; it now catches them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.law import Layer
 
 
 class BigChunkRows(Trimmed):
-    """Rows of the batch swap values, only in chunks of a window or more."""
+    """Batch rows swap values, but only in chunks of at least a window."""
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         keys, values, mask = super().update(k, v)
@@ -22,7 +22,7 @@ class BigChunkRows(Trimmed):
 
 
 class SecondPrompt(Trimmed):
-    """A prompt of more than two windows loses its oldest key, unless it is the first."""
+    """A later chunk of more than two windows loses the oldest key of its first query."""
 
     def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
         mask = super().mask(queries, columns)
@@ -42,7 +42,7 @@ class ChunkBetween(Trimmed):
 
 
 class SinkAsWide(Trimmed):
-    """Loses the sink's last key where the sink is as wide as the window."""
+    """Loses the sink's last key if the sink is as wide as the window."""
 
     def __init__(self, layer: Layer, shape: CacheShape) -> None:
         same = layer.window is not None and layer.sink == layer.window
@@ -50,7 +50,7 @@ class SinkAsWide(Trimmed):
 
 
 class RewindThenChunk(Trimmed):
-    """The first chunk behind a rewind sees one key too few."""
+    """The last query of the first chunk after a rewind loses its oldest key."""
 
     rewound = False
 
@@ -67,7 +67,7 @@ class RewindThenChunk(Trimmed):
 
 
 class RefusedRewindForgets(Trimmed):
-    """A rewind that it refuses costs a key."""
+    """A rewind that is refused drops the oldest key."""
 
     def rewind(self, length: int) -> None:
         try:
@@ -81,7 +81,7 @@ class RefusedRewindForgets(Trimmed):
 class SecondReset(Trimmed):
     """The first reset works; later ones leave the newest key."""
 
-    resets = -1  # one is the constructor's
+    resets = -1  # the constructor makes the first
 
     def reset(self) -> None:
         self.resets += 1
@@ -93,14 +93,14 @@ class SecondReset(Trimmed):
 
 
 class ChecksKeysAlone(Trimmed):
-    """Believes that values look like their keys."""
+    """Checks only the keys: values of another dtype, or that broadcast to the keys, pass."""
 
     def check(self, k: Tensor, v: Tensor) -> None:
         super().check(k, v.to(k.dtype).expand_as(k) if v.shape[-1] == k.shape[-1] else v)
 
 
 class KeepsTheCallersTensor(Trimmed):
-    """Stores the tensors that it was handed, not copies, while nothing has to be joined."""
+    """On full layers the first update stores the caller's tensors themselves, not copies."""
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first = self.length == 0
@@ -111,7 +111,7 @@ class KeepsTheCallersTensor(Trimmed):
 
 
 class SharedPool(Trimmed):
-    """All caches of a process count positions together."""
+    """Caches with the same law share the newest value, and overwrite each other's."""
 
     def __init__(self, layer: Layer, shape: CacheShape) -> None:
         super().__init__(layer, shape)
@@ -151,7 +151,7 @@ class WideWindowsRoundUp(DenseAttention):
 
 
 class LaterBatchRows(DenseAttention):
-    """Rows of the batch behind the first see one key too many."""
+    """Batch rows after the first see one key too many."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         out = super().attend(q, k, v, layer)

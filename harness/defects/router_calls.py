@@ -1,9 +1,9 @@
 """Calls of an attention function as models make them, and what a router must do with each.
 
 A scenario is a list of calls on one router, in order: a verdict may be kept from one to the next.
-A call that must be passed on has to give the original's output bit by bit; one that is routed, the
-float64 truth within the bound of `harness.reference.tolerance`.  Both are held to their reason
-as well.
+A call that must be passed on has to give the original's output bit for bit.  A routed call has to
+be within the bound of `harness.reference.tolerance` from the float64 oracle.  The reason that the
+router counts has to be the expected one, too.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ WINDOW, LENGTH = 8, 40
 
 @dataclass
 class Call:
-    """One call: shapes of the inputs, the mask, further arguments, and the reason expected.
-
-    law: what a routed call without a mask computes.
-    """
+    """One call: shapes of the inputs, the mask, further arguments, and the expected reason."""
 
     reason: Reason
     mask: Tensor | None = None
@@ -70,7 +67,7 @@ def judge(router: Router, call: Call) -> str:
         got, _ = router(call.module(), q, k, v, call.mask, **arguments)
     after = router.decisions.by_reason()
     reasons = [r for r in after if after[r] != before.get(r, 0)]
-    wrong = "" if reasons == [call.reason] else f"{reasons} in place of {call.reason!r}; "
+    wrong = "" if reasons == [call.reason] else f"{reasons} instead of {call.reason!r}; "
     if call.reason is Reason.ROUTED:
         return wrong + _off_the_truth(got.transpose(1, 2), q, k, v, call)
     with torch.random.fork_rng(devices=[]):
@@ -99,13 +96,13 @@ Scenario = Callable[[], Iterator[Call]]
 def band(
     window: int = WINDOW, size: int = LENGTH, batch: int = 1, *, expanded: bool = True
 ) -> Tensor:
-    """The plain band (batch, 1, size, size), bool; of stride 0 over the batch if expanded."""
+    """The plain band (batch, 1, size, size), bool; with stride 0 over the batch if expanded."""
     mask = Layer(window=window).mask(0, size, size).expand(batch, 1, size, size)
     return mask if expanded else mask.clone()
 
 
 def additive(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A bool mask as an additive one, the lowest number of the dtype where nothing is seen."""
+    """A bool mask as an additive one: the lowest number of the dtype where a key is hidden."""
     return torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
@@ -153,13 +150,13 @@ def _packing() -> Iterator[Call]:
 
 
 def _single_entries() -> Iterator[Call]:
-    """One entry wrong, in rows that a probe of a few would not read, and at every border."""
+    """One wrong entry, in rows that a router which reads only a few would skip, at every border."""
     for row in (11, 13, 27, 37):
         for column in (row - WINDOW, row - WINDOW + 1, row - 3, row, row + 1, LENGTH - 1, 0):
             mask = band(batch=2, expanded=False)
             mask[1, 0, row, column] ^= True
             yield Call(Reason.NOT_BAND, mask, batch=2)
-    for value in (-1e4, 1e-3, torch.nan):  # neither seen as it is nor blocked
+    for value in (-1e4, 1e-3, torch.nan):  # neither 0 (visible) nor blocked
         mask = additive(band())
         mask[0, 0, 27, 22 if value > 0 else 30] = value
         yield Call(Reason.NOT_BAND, mask)
@@ -170,7 +167,7 @@ def _other_masks() -> Iterator[Call]:
         yield Call(Reason.NOT_BAND, band(window))
     yield Call(Reason.NOT_BAND, band() | band().transpose(-1, -2), causal=False)  # both sides
     yield Call(Reason.NOT_BAND, additive(band()).requires_grad_())  # a bias that is learned
-    yield Call(Reason.NOT_BAND, band()[0])  # three axes: what the last two mean is not said
+    yield Call(Reason.NOT_BAND, band()[0])  # three axes: what the first one means is unclear
 
 
 def _edited() -> Iterator[Call]:
@@ -196,7 +193,7 @@ def _asked_for_another_window() -> Iterator[Call]:
 
 
 def _address_used_again() -> Iterator[Call]:
-    """A mask dies, and another is made at its address."""
+    """A mask is freed, and another is made at its address."""
     wide = band(WINDOW + 1, expanded=False)
     for _ in range(100):
         mask = band(expanded=False)
@@ -237,7 +234,7 @@ def _unmasked() -> Iterator[Call]:
 
 
 def _unmasked_on_request() -> Iterator[Call]:
-    """For a router that takes the window at its word where causality is established."""
+    """For a router that applies the window without a mask if the call is causal."""
     yield Call(Reason.ROUTED)
     yield Call(Reason.BIDIRECTIONAL, causal=False)
     yield Call(Reason.BIDIRECTIONAL, options={"is_causal": False})
@@ -249,7 +246,7 @@ def _unmasked_on_request() -> Iterator[Call]:
     yield Call(Reason.NOT_BAND, options={"cu_seq_lens_q": starts, "cu_seq_lens_k": starts})
 
 
-#: Scenarios of a router as it is installed, and of one that is asked to route without masks.
+#: Scenarios for a router as it is installed, and for one that is asked to route without masks.
 SCENARIOS: dict[str, Scenario] = {
     "bands": _bands,
     "dtypes": _dtypes,
@@ -272,7 +269,7 @@ ON_REQUEST: dict[str, Scenario] = {"unmasked on request": _unmasked_on_request}
 def failures(make: Callable[..., Router]) -> dict[str, str]:
     """The scenarios that a router breaks, with the first thing wrong in each.
 
-    make: a router's class, or what makes one, with the arguments of `Router`.
+    make: a router's class, or a function that makes one, with the arguments of `Router`.
     """
     from harness.subjects.own.routed import original
 

@@ -1,6 +1,6 @@
-"""Defects of routers: those that reviews found in routers that were merged, and their like.
+"""Defects of routers: those that reviews found in merged routers, and similar ones.
 
-Each is `Router` with one small patch.  The scenarios of `harness.defects.router_calls` must show
+Each is `Router` with one small patch.  The scenarios of `harness.defects.router_calls` must catch
 every one.
 """
 
@@ -22,7 +22,7 @@ _ATTRIBUTE = "_defective_verdict"
 
 
 class VerdictById(Router):
-    """Verdicts in a table by id(mask): a mask at a dead one's address inherits its verdict."""
+    """Keeps verdicts by id(mask): a mask at the address of a freed one inherits its verdict."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -35,7 +35,7 @@ class VerdictById(Router):
 
 
 class StaleAfterEdit(Router):
-    """The verdict on the tensor is keyed by the window alone: an edit in place is not seen."""
+    """The verdict on the tensor is keyed only by the window: an edit in place goes unnoticed."""
 
     def is_band(self, mask: Tensor, window: int) -> bool:
         verdicts: dict[int, bool] = mask.__dict__.setdefault(_ATTRIBUTE, {})
@@ -45,7 +45,7 @@ class StaleAfterEdit(Router):
 
 
 class OtherWindow(Router):
-    """The verdict on the tensor is keyed by its version alone: another window gets it too."""
+    """The verdict on the tensor is keyed only by its version: another window gets it too."""
 
     def is_band(self, mask: Tensor, window: int) -> bool:
         verdicts: dict[int, bool] = mask.__dict__.setdefault(_ATTRIBUTE, {})
@@ -55,7 +55,7 @@ class OtherWindow(Router):
 
 
 class NoneIsCausal(Router):
-    """No mask is taken for a causal one, whatever is_causal says."""
+    """A call without a mask is treated as causal, whatever is_causal says."""
 
     def is_causal(self, module: nn.Module, options: dict[str, Any]) -> bool:
         del module, options
@@ -63,14 +63,14 @@ class NoneIsCausal(Router):
 
 
 class FirstRowOfTheBatch(Router):
-    """Only the first row of the batch is read: padding of the others is treated as band."""
+    """Only the first batch row is read: padding in the others is treated as the band."""
 
     def is_band(self, mask: Tensor, window: int) -> bool:
         return read_band(mask[:1], window)
 
 
 class PaddingAsBand(Router):
-    """Columns that no query sees are taken for padding that does not matter."""
+    """Columns that no query sees are treated as padding that does not matter."""
 
     def is_band(self, mask: Tensor, window: int) -> bool:
         if mask.dtype != torch.bool:
@@ -82,7 +82,7 @@ class PaddingAsBand(Router):
 
 
 class Probes(Router):
-    """Ten rows are read, not all."""
+    """At most ten rows are read, not all."""
 
     def is_band(self, mask: Tensor, window: int) -> bool:
         size = mask.shape[-1]
@@ -96,7 +96,7 @@ class Probes(Router):
 
 
 class Flash:
-    """Attention with flash attention's window: keys to the left of the query's own."""
+    """Attention with a window as flash attention takes it: keys to the left of the query's own."""
 
     name = "flash"
 
@@ -115,14 +115,14 @@ class Flash:
 
 
 class FlashBothSides(Flash):
-    """The window given as it is, (W, W)."""
+    """Takes the window as it is, as (W, W)."""
 
     def left(self, window: int) -> int:
         return window
 
 
 class HalfKernel(Banded):
-    """Computes in bfloat16 and gives back what it was asked for."""
+    """Computes in bfloat16, and returns the dtype of its inputs."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
         low = torch.bfloat16
@@ -153,31 +153,31 @@ class _WithKernel(Router):
 
 
 class WindowInSides(_WithKernel):
-    """Flash attention's window as (W-1, 0): correct."""
+    """Passes the window to flash attention as (W-1, 0): correct."""
 
     kernel = Flash()
 
 
 class BothSides(_WithKernel):
-    """The window handed to flash attention as (W, W): one key too many."""
+    """Passes the window to flash attention as (W, W): one key too many."""
 
     kernel = FlashBothSides()
 
 
 class HalfInside(_WithKernel):
-    """float32 routed to a half-precision kernel."""
+    """Routes float32 to a half-precision kernel."""
 
     kernel = HalfKernel()
 
 
 class ScaleIgnored(_WithKernel):
-    """The layer's own scale is not handed on."""
+    """The layer's own scale is not passed on."""
 
     kernel = UnscaledKernel()
 
 
 class WideHeads(Router):
-    """head_dim 512 is routed."""
+    """A head_dim that is too large for the kernels is routed."""
 
     def too_wide(self, q: Tensor) -> bool:
         del q
@@ -216,7 +216,7 @@ class _FirstPositions(Banded):
         return super().__call__(q, k[:, :, :n], v[:, :, :n], window, scale)
 
 
-#: Every defective router, and the scenarios that must show it.
+#: Every defective router, and the scenarios that must catch it.
 ROUTERS: dict[type[Router], set[str]] = {
     VerdictById: {"address used again", "edited", "another window"},
     StaleAfterEdit: {"edited"},

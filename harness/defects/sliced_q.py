@@ -1,7 +1,7 @@
 """Faults planted in the sliced-Q pass, each one overridden step of `Slicer`, and what catches them.
 
-`BATTERY` are the forms that tell them from the pass: lengths that no divider divides, masks with
-rows and batches of their own, half precision that overflows.
+`BATTERY` holds the forms that show them: lengths that are not a multiple of the divider, masks with
+rows and batch rows of their own, half precision that overflows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.subjects.coreml.sliced_q_programs import Form, own, sliced
 
 
 class RemainderDropped(Slicer):
-    """The rows past parts * (length // parts) are answered with those just before them."""
+    """The rows past parts * (length // parts) get the answers of the rows just before them."""
 
     def write(self, spans: list[Any]) -> Any:
         length, size = spans[-1][1], spans[-1][1] // len(spans)
@@ -53,7 +53,7 @@ class ScaledTwice(Slicer):
 
 
 class ScaledAfterProduct(Slicer):
-    """The scale comes behind the product, which overflows in half precision."""
+    """The scale is applied after the product, which overflows in half precision."""
 
     def scaled(self, query: Any) -> Any:
         return query
@@ -74,7 +74,7 @@ class JoinedAlongHeads(Slicer):
 
 
 class LastPieceTwice(Slicer):
-    """The last piece stands in the place of the one before it too."""
+    """The last piece is also used in place of the one before it."""
 
     def write(self, spans: list[Any]) -> Any:
         *others, last = spans
@@ -100,7 +100,7 @@ class MaskOfFirstBatchRow(Slicer):
 
 
 class BoolMaskInverted(Slicer):
-    """True is taken for hidden."""
+    """True in a bool mask is read as hidden."""
 
     def choose(self, visible: Any, scores: Any) -> Any:
         return super().choose(self.emit(mb.logical_not, x=visible), scores)
@@ -118,9 +118,9 @@ class HalfAccumulated(Slicer):
 
 
 class ScoresMaterialised(Slicer):
-    """Right, and for nothing: the scores of all rows are there before they are cut.
+    """Correct, but useless: the scores of all rows exist before they are cut.
 
-    The regression of which a converted model once asked for 10 GB; only bytes show it.
+    With this regression a converted model once asked for 10 GB; only bytes show it.
     """
 
     whole_scores: Any = None
@@ -139,7 +139,7 @@ def _number(x: Any, value: float) -> Any:
     return types.nptype_from_builtin(x.dtype)(value)
 
 
-#: Faults that make a wrong answer.
+#: Faults that give a wrong answer.
 FAULTS: tuple[type[Slicer], ...] = (
     RemainderDropped,
     OffByOne,
@@ -159,7 +159,7 @@ def _form(**changes: Any) -> Form:
     return Form(**(sizes | changes))
 
 
-#: (form, divider, level of the inputs)
+#: (form, divider, the value of all queries and keys; None: random numbers)
 BATTERY: tuple[tuple[Form, int, float | None], ...] = (
     (_form(), 16, None),
     (_form(query=(2, 2, 128, 8)), 16, None),
@@ -180,11 +180,11 @@ def planted(fault: type[Slicer]) -> type[SlicedQ]:
 
 
 def problems(kind: type[SlicedQ]) -> Iterator[tuple[Form, str]]:
-    """What the battery finds wrong with a pass: forms, and how each is broken."""
+    """What the battery finds wrong with a pass: the forms that break, and how."""
     for form, divider, level in BATTERY:
         try:
             found = problem(form, sliced(form, own(1, divider, kind)), level=level)
-        except Exception as error:  # a fault may as well raise: it is a pass's, not ours
+        except Exception as error:  # a fault may also raise, and is then broken too
             found = f"{type(error).__name__}: {error}"
         if found:
             yield form, found

@@ -1,1 +1,1 @@
-"""Bytes of KV caches from a model's geometry, per runtime; needs neither torch nor weights."""
+"""Bytes of a model's KV cache in each runtime, from its geometry: without torch and weights."""

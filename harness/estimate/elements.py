@@ -1,4 +1,4 @@
-"""How one number of a cache is stored: plain floats, or blocks of quantized ones."""
+"""How the numbers in a cache are stored: as plain floats, or in quantized blocks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Element:
-    """A storage type.  block: numbers that are stored together; nbytes: of one such block."""
+    """A storage type.  block: how many numbers are stored together; nbytes: bytes per block."""
 
     name: str
     block: int
     nbytes: int
 
     def bytes_of(self, numbers: int) -> int:
-        """Bytes of a row of `numbers`.  Raises ValueError unless whole blocks hold them."""
+        """Bytes of a row of `numbers` numbers.  Raises ValueError unless they fill whole blocks."""
         if numbers % self.block:
             raise ValueError(
                 f"{self.name} stores blocks of {self.block} numbers, which do not divide {numbers}"
@@ -23,21 +23,21 @@ class Element:
 
     @property
     def quantized(self) -> bool:
-        """True where several numbers share a scale."""
+        """True if several numbers share a scale."""
         return self.block > 1
 
 
 def _blocks(name: str, bits: int, scales: int) -> Element:
-    """A ggml type of 32 numbers of `bits` bits and `scales` float16 values beside them."""
+    """A ggml type: blocks of 32 numbers of `bits` bits, plus `scales` float16 values per block."""
     return Element(name, 32, 32 * bits // 8 + 2 * scales)
 
 
 def _groups(name: str, bits: int) -> Element:
-    """An MLX type: 64 numbers of `bits` bits, with a scale and a bias in half precision."""
+    """An MLX type: blocks of 64 numbers of `bits` bits, plus a half-precision scale and bias."""
     return Element(name, 64, 64 * bits // 8 + 2 * 2)
 
 
-#: By the names that ggml and PyTorch users write.
+#: Every storage type, under the name that users of ggml, PyTorch and MLX know it by.
 ELEMENTS: dict[str, Element] = {
     e.name: e
     for e in (
@@ -58,7 +58,7 @@ ELEMENTS: dict[str, Element] = {
 
 
 def element(name: str) -> Element:
-    """The storage type of that name.  Raises ValueError listing the names otherwise."""
+    """The storage type of that name.  Raises ValueError, listing the names, if there is none."""
     try:
         return ELEMENTS[name]
     except KeyError:

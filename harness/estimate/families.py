@@ -1,20 +1,20 @@
-"""Architectures: what they are called, and what their files leave out because the code fixes it."""
+"""Architectures: their names, and the figures that the code fixes and files therefore leave out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Spellings that are no mere variant of the name: "gemma3_text" and "gpt_oss" need no row.
+#: Names that `canonical` cannot derive by rule ("gemma3_text" and "gpt_oss" need no row).
 _ALIASES = {"llama3": "llama", "gptoss": "gpt-oss"}
 
 _SUFFIXES = ("_text", "_vl", "forcausallm", "forconditionalgeneration")
 
 
 def canonical(name: str) -> str:
-    """The family of a model_type, a class name or a GGUF architecture, in one spelling.
+    """The family, in one spelling, of a model_type, a class name or a GGUF architecture.
 
     "gemma3_text" and "Gemma3ForConditionalGeneration" are "gemma3"; "gpt_oss" is "gpt-oss".
-    Names are compared whole: "gemma" and "gemma3" are two families.
+    "gemma" and "gemma3" are two families: a prefix does not match.
     """
     name = name.lower()
     for suffix in _SUFFIXES:
@@ -25,13 +25,13 @@ def canonical(name: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """What code fixes for a family.
+    """The figures that the code fixes for a family, used where a file leaves them out.
 
-    period: layer i is full iff (i + 1) % period == 0, where a file states no pattern.
-    window, chunk: where a GGUF file states none (llama.cpp's own constants).
-    heads: num_attention_heads, num_key_value_heads and head_dim where a config.json leaves them
+    period: if a file gives no pattern, layer i is full iff (i + 1) % period == 0.
+    window, chunk: used if a GGUF file gives none (llama.cpp's own constants).
+    heads: num_attention_heads, num_key_value_heads and head_dim, used if a config.json leaves them
     out (the defaults of the transformers class, which released files rely on).
-    caches: how many layers own a cache, where a GGUF file states nothing of sharing.
+    caches: how many layers own a cache, used if a GGUF file does not say which layers share one.
     """
 
     period: int | None = None
@@ -41,7 +41,8 @@ class Family:
     caches: int | None = None
 
 
-#: Families whose layers slide: a file without a window of theirs says too little.
+#: Families with sliding or chunked layers.  A config.json of a sliding family is refused unless it
+#: has `sliding_window` or `layer_types`.
 FAMILIES: dict[str, Family] = {
     "gemma2": Family(period=2, window=4096),
     "gemma3": Family(period=6, heads=(8, 4, 256)),

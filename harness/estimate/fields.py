@@ -1,4 +1,4 @@
-"""Typed reading of a model's metadata: what is not what it should be is named, never guessed."""
+"""Typed reading of a model's metadata: a wrong value raises an error that names its key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.estimate.geometry import Fact, GeometryError, Sure
 
-#: Above any figure of a real model; a larger one is a damaged file.
+#: No figure of a real model is larger; a file that has a larger one is damaged.
 MOST = 1 << 20
 MAX_LAYERS = 1 << 12
 
@@ -17,9 +17,9 @@ _MISSING = object()
 class Fields:
     """The keys of one config or metadata block.
 
-    name: of the file or model, for messages.  prefix: of the keys, as the reader of the file
-    would write them ("text_config.", "gemma3.").  facts: what was read, in order.
-    A key that is absent or null reads as None; `states` tells the two apart.
+    name: the file or model, for messages.  prefix: what the file puts before these keys, for
+    messages ("text_config.", "gemma3.").  facts: what was read, in order.
+    A key that is missing or null reads as None; `states` tells the two apart.
     """
 
     def __init__(self, name: str, data: Mapping[str, Any], prefix: str = "") -> None:
@@ -27,7 +27,7 @@ class Fields:
         self.facts: list[Fact] = []
 
     def states(self, key: str) -> bool:
-        """True if the key is there, null or not."""
+        """True if the key is there, even if it is null."""
         return key in self.data
 
     def has(self, key: str) -> bool:
@@ -42,8 +42,8 @@ class Fields:
         return self.check(key, value, least, most)
 
     def check(self, key: str, value: object, least: int = 1, most: int = MOST) -> int:
-        """The value as an integer.  Raises GeometryError naming the key."""
-        # A bool is an int in Python, and numpy's integers are not.
+        """The value, an integer in least…most.  Raises GeometryError naming the key otherwise."""
+        # In Python a bool is an int, and numpy's integers are not.
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.error(f"{self.prefix}{key} must be an integer in {least}…{most}", value)
         return value
@@ -63,7 +63,10 @@ class Fields:
         return value
 
     def first(self, *keys: str, least: int = 1, most: int = MOST) -> tuple[str, int]:
-        """The first of these keys that is there.  Raises GeometryError saying what was read."""
+        """The first of these keys that has a value, and the value.
+
+        Raises GeometryError, saying what was read, if none has.
+        """
         for key in keys:
             value = self.integer(key, least, most)
             if value is not None:
@@ -71,14 +74,17 @@ class Fields:
         raise self.missing(keys[0])
 
     def per_layer(self, key: str, n: int, least: int = 1) -> list[int] | None:
-        """One integer per layer, from a number or a list of n.  None if absent."""
+        """One integer per layer, from one number or a list of n; None if the key has no value."""
         value = self.data.get(key)
         if value is None:
             return None
         return [self.check(key, v, least) for v in self.sequence(key, n, broadcast=True)]
 
     def sequence(self, key: str, n: int, *, broadcast: bool = False) -> list[Any]:
-        """A list of n items; with `broadcast`, also one item that stands for all."""
+        """The list of n items under a key; with `broadcast`, a single item is repeated n times.
+
+        Raises GeometryError for anything else.
+        """
         value = self.data.get(key, _MISSING)
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             if broadcast:
@@ -92,7 +98,11 @@ class Fields:
         return list(value)
 
     def overridden(self, key: str, values: Sequence[int]) -> list[int]:
-        """One value per layer, with what `per_layer_config` (transformers 5) says of some."""
+        """The values, one per layer, with those that `per_layer_config` overrides.
+
+        `per_layer_config` (transformers 5) maps the index of a layer to its own fields.  Raises
+        GeometryError for an index that is not a layer's, or a value that is not an integer.
+        """
         layers = self.data.get("per_layer_config")
         values, changed = list(values), False
         if not isinstance(layers, Mapping):
@@ -109,16 +119,16 @@ class Fields:
         return values
 
     def note(self, field: str, value: object, source: str, sure: Sure) -> None:
-        """Keep where a figure comes from.  source: a rule in words."""
+        """Record a figure and where it comes from.  source: a rule in words."""
         self.facts.append(Fact(field, _short(value), source, sure))
 
     def stated(self, field: str, value: object, key: str) -> None:
-        """Keep a figure that the file states under `key`."""
+        """Record a figure that the file gives under `key`."""
         self.note(field, value, f"{self.prefix}{key}", Sure.STATED)
 
     def missing(self, key: str) -> GeometryError:
-        """The error for a key that must be there: what was read, what is missing."""
-        read = ", ".join(f"{fact.source}={fact.value}" for fact in self.facts) or "nothing of use"
+        """The error for a required key that is missing; it also says what was read."""
+        read = ", ".join(f"{fact.source}={fact.value}" for fact in self.facts) or "nothing useful"
         return GeometryError(f"{self.name}: {self.prefix}{key} is missing; read: {read}")
 
     def error(self, rule: str, value: object) -> GeometryError:
@@ -127,7 +137,7 @@ class Fields:
 
 
 def _short(value: object) -> str:
-    """A value on a few characters: lists of layers are long."""
+    """A value in at most 60 characters: lists of layers are long."""
     if isinstance(value, str):
         return value if len(value) <= 60 else f"{value[:59]}…"
     text = repr(value)

@@ -1,6 +1,6 @@
-"""Geometry of a model's KV cache: all that its bytes depend on, and where each figure comes from.
+"""Geometry of a model's KV cache: the figures that its bytes depend on, and their sources.
 
-Readers make a `Geometry` (`hf_config`, `gguf_file`, `model_id`); profiles turn one into bytes.
+The readers (`hf_config`, `gguf_file`, `model_id`) make a `Geometry`; profiles turn it into bytes.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from harness.law import Layer
 
 
 class GeometryError(Exception):
-    """A model's geometry cannot be told; one line says what was read and what is missing."""
+    """A model's geometry cannot be determined; one line says what was read and what is missing."""
 
 
 class Sure(StrEnum):
-    """How sure a figure is, from the surest down."""
+    """How certain a figure is, most certain first."""
 
     STATED = "stated"  # the file says so
-    FAMILY = "family"  # the files of this architecture leave it out and its code fixes it
-    DERIVED = "derived"  # follows from stated figures
-    TABLE = "table"  # the published geometry of the model of this name
+    FAMILY = "family"  # files of this architecture leave it out, because its code fixes it
+    DERIVED = "derived"  # computed from figures in the file
+    TABLE = "table"  # from the table of published models, by the model's name
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One figure, as shown to people.
+    """One figure, as it is printed.
 
-    source: the key or rule that it was read from, e.g. "text_config.sliding_window".
+    source: the key or rule that it comes from, e.g. "text_config.sliding_window".
     """
 
     field: str
@@ -44,8 +44,8 @@ class Fact:
 class KVLayer:
     """One attention layer as its cache sees it.
 
-    law: who sees whom; kv_heads, k_dim, v_dim: key/value heads and numbers per head.
-    reads: index of the layer whose keys and values it reads; None: it owns a cache.
+    law: which keys a query sees.  kv_heads: key/value heads.  k_dim, v_dim: numbers per head.
+    reads: index of the layer whose cache it reads; None if it owns a cache.
     """
 
     law: Layer
@@ -60,17 +60,17 @@ class KVLayer:
 
     @property
     def k_width(self) -> int:
-        """Numbers of one position's keys."""
+        """How many numbers one position's keys hold."""
         return self.kv_heads * self.k_dim
 
     @property
     def v_width(self) -> int:
-        """Numbers of one position's values."""
+        """How many numbers one position's values hold."""
         return self.kv_heads * self.v_dim
 
     @property
     def reach(self) -> int | None:
-        """Keys that a query sees at most: the window, the chunk, or None for all of them."""
+        """The most keys that a query sees: the window or the chunk; None for a full layer."""
         return self.law.window or self.law.chunk
 
     @property
@@ -85,7 +85,7 @@ class KVLayer:
 class Geometry:
     """A model's layers, and the facts that they were made from.
 
-    family: architecture as `families.canonical` spells it, e.g. "gemma3", "gpt-oss", "llama".
+    family: the architecture as `families.canonical` spells it, e.g. "gemma3", "gpt-oss", "llama".
     """
 
     name: str
@@ -100,7 +100,7 @@ class Geometry:
 
 
 def from_model(model: Model, facts: Iterable[Fact] = ()) -> Geometry:
-    """The geometry of a model of the table (`harness.cases.models`), published or tiny."""
+    """The geometry of a model in the tables of `harness.cases.models`, published or tiny."""
     layers = tuple(
         KVLayer(
             law=model.layers[i],

@@ -1,8 +1,8 @@
 """Geometry from the metadata of a GGUF file, read with the `gguf` package.
 
-Keys as llama.cpp reads them.  Where its converters write none (the pattern of Gemma 2 and 3, of
-gpt-oss and Command R7B, the chunk of Llama 4, the sharing of Gemma 3n) llama.cpp has a constant
-of the architecture; such figures are marked so.
+Keys mean what they mean to llama.cpp.  Some figures its converters do not write (the layer pattern
+of Gemma 2 and 3, gpt-oss and Command R7B, the chunk of Llama 4, the shared caches of Gemma 3n),
+because llama.cpp has a constant for the architecture.  Such figures are marked `Sure.FAMILY`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ _WINDOW = "attention.sliding_window"
 _PATTERN = "attention.sliding_window_pattern"
 _SHARED = "attention.shared_kv_layers"
 
-#: Metadata of layers that keep a state instead of keys and values, or latents.
+#: Metadata of layers that cache a state or latents instead of keys and values.
 _OTHER_CACHES = ("attention.kv_lora_rank", "ssm.state_size", "wkv.head_size", "shortconv.l_cache")
 
 
 def read_file(path: Path) -> Geometry:
     """The geometry that a GGUF file's metadata describes; tensors are not read.
 
-    Raises GeometryError for a file that is none, is damaged or lacks a key.
+    Raises GeometryError if the file is not a GGUF file, is damaged or lacks a key.
     """
     return read(metadata(path), str(path))
 
 
 def read(data: dict[str, Any], name: str = "gguf") -> Geometry:
-    """The geometry of metadata by key.  Raises GeometryError naming the key."""
+    """The geometry that metadata describes.
+
+    data: values by key.  Raises GeometryError naming a key that is missing or wrong.
+    """
     arch = Fields(name, data).text("general.architecture")
     if arch is None:
         raise GeometryError(f"{name}: general.architecture is missing; {len(data)} keys were read")
@@ -67,7 +70,7 @@ def read(data: dict[str, Any], name: str = "gguf") -> Geometry:
 
 def _laws(fields: Fields, family: str, fixed: Family, n: int) -> list[Layer]:
     if fixed.chunk is not None and fields.integer(_WINDOW, least=0) != 0:
-        # llama.cpp reads the key of such a model for one thing: whether it is 0.
+        # For such a model, llama.cpp only checks whether the key is 0.
         fields.note("chunk", fixed.chunk, f"llama.cpp's constant for {family}", Sure.FAMILY)
         local = Layer(chunk=fixed.chunk)
     else:
@@ -80,7 +83,7 @@ def _laws(fields: Fields, family: str, fixed: Family, n: int) -> list[Layer]:
 
 
 def _window(fields: Fields, family: str, fixed: Family) -> int | None:
-    # Converters write 0 for none.
+    # Converters write 0 for "no window".
     window = fields.integer(_WINDOW, least=0)
     if window is not None:
         fields.stated("window", window or "none", _WINDOW)
@@ -94,7 +97,7 @@ def _window(fields: Fields, family: str, fixed: Family) -> int | None:
 
 
 def _sliding(fields: Fields, family: str, fixed: Family, n: int) -> list[bool]:
-    """For each layer, whether it slides."""
+    """For each layer, whether it slides (or is chunked)."""
     if fields.has(_PATTERN):
         flags = _stated_pattern(fields, n)
         fields.stated("full layers", f"{flags.count(False)} of {n}", _PATTERN)
@@ -103,7 +106,7 @@ def _sliding(fields: Fields, family: str, fixed: Family, n: int) -> list[bool]:
         raise fields.missing(_PATTERN)
     flags = [kind != "full_attention" for kind in pattern_types(n, fixed.period)]
     if fixed.period is None:
-        rule, sure = "a window and no pattern: every layer", Sure.DERIVED
+        rule, sure = "a window but no pattern: every layer slides", Sure.DERIVED
     else:
         rule, sure = f"llama.cpp's constant for {family}", Sure.FAMILY
     fields.note("full layers", f"{flags.count(False)} of {n}", rule, sure)
@@ -111,7 +114,10 @@ def _sliding(fields: Fields, family: str, fixed: Family, n: int) -> list[bool]:
 
 
 def _stated_pattern(fields: Fields, n: int) -> list[bool]:
-    """A period (0: every layer slides, 1: none), or one bool per layer, true where it slides."""
+    """For each layer, whether it slides, from the pattern in the file.
+
+    The pattern is a period (0: every layer slides, 1: none does), or one bool per layer.
+    """
     value = fields.data[_PATTERN]
     if isinstance(value, Sequence) and not isinstance(value, str):
         flags = fields.sequence(_PATTERN, n)
@@ -131,12 +137,12 @@ def _kv_heads(fields: Fields, n: int) -> list[int]:
     heads = fields.per_layer(_HEADS, n)
     if heads is None:
         raise fields.missing(_KV_HEADS)
-    fields.note("kv heads", fields.data[_HEADS], "head_count: every head has its own", Sure.DERIVED)
+    fields.note("kv heads", fields.data[_HEADS], "head_count: one per query head", Sure.DERIVED)
     return heads
 
 
 def _dims(fields: Fields, key: str, laws: Sequence[Layer]) -> list[int]:
-    """Numbers per head of each layer; sliding layers may have a length of their own."""
+    """Numbers per head, for each layer; sliding layers may have a length of their own."""
     key = f"attention.{key}"
     length = fields.integer(key)
     if length is None:

@@ -1,8 +1,8 @@
 """The metadata of a GGUF file, without its tensors and vocabulary.
 
-The `gguf` package reads a file whole and keeps an object per token: ten seconds for a vocabulary
-of 262,144.  Here long arrays are stepped over and tensors left alone, so that the beginning of a
-file that is still being downloaded is enough.
+The `gguf` package reads the whole file and keeps an object per token, which takes ten seconds for
+a vocabulary of 262,144.  This reader skips long arrays and tensors.  The beginning of a file that
+is still being downloaded is therefore enough.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from harness.estimate.fields import MAX_LAYERS
 from harness.estimate.geometry import GeometryError
 
 _Parts = tuple[int, list[Any], list[int], list[GGUFValueType]]
-_HEAD = 4 + 8  # bytes in front of an array's items: their type, and how many there are
+_HEAD = 4 + 8  # bytes before an array's items: their type, and how many there are
 
 
 class _Metadata(GGUFReader):
-    """`GGUFReader` that steps over what no geometry is in."""
+    """A `GGUFReader` that skips whatever a geometry does not depend on."""
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> _Parts:
         """Size of a field in the file, its parts, which of them hold data, and its types.
 
-        Arrays that are longer than any list of layers keep no parts.
+        An array longer than any list of layers gets no parts.
         """
         if raw_type == GGUFValueType.ARRAY:
             kind, n = struct.unpack_from(f"{self._order}IQ", self.data.data, orig_offs)
@@ -43,7 +43,10 @@ class _Metadata(GGUFReader):
         return "<" if self.endianess.name == "LITTLE" else ">"
 
     def _end_of_items(self, kind: GGUFValueType, n: int, offset: int) -> int:
-        """Where an array's items end.  Raises ValueError for one that the file does not hold."""
+        """Offset of the end of an array's items.
+
+        Raises ValueError if the array ends after the end of the file, or is an array of arrays.
+        """
         size = self.gguf_scalar_to_np.get(kind)
         if size is not None:
             end = offset + n * size().itemsize
@@ -54,18 +57,18 @@ class _Metadata(GGUFReader):
         else:
             raise ValueError(f"array of {n} items of type {kind.name}")
         if end > len(self.data):
-            raise ValueError(f"array of {n} items ends behind the file")
+            raise ValueError(f"array of {n} items ends after the end of the file")
         return end
 
     def _build_tensor_info(self, offs: int, count: int) -> tuple[int, list[ReaderField]]:  # noqa: ARG002
-        """No tensor: their types may be newer than the package, their data not there yet."""
+        """Read no tensors: their types may be newer than the package, or their data not there."""
         return offs, []
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """Metadata by key; empty lists for arrays as long as vocabularies.
+    """Metadata by key; an empty list for an array as long as a vocabulary.
 
-    Raises GeometryError for a file that is not there, is none or is damaged.
+    Raises GeometryError if the file is missing, is not a GGUF file or is damaged.
     """
     if not path.is_file():
         raise GeometryError(f"{path}: no such file")
@@ -73,6 +76,6 @@ def metadata(path: Path) -> dict[str, Any]:
         return {key: field.contents() for key, field in _Metadata(path).fields.items()}
     except OSError as error:
         raise GeometryError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # a damaged file ends in whatever the parser trips over
+    except Exception as error:  # a damaged file can make the parser raise anything
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise GeometryError(f"{path}: not a readable GGUF file: {said}") from error

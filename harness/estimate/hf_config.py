@@ -12,10 +12,10 @@ from harness.estimate.families import FAMILIES, canonical
 from harness.estimate.fields import MAX_LAYERS, Fields
 from harness.estimate.geometry import Geometry, GeometryError, KVLayer, Sure
 
-#: Where multimodal configs keep the decoder's part.
+#: Keys under which multimodal configs hold the decoder's config.
 _NESTED = ("text_config", "language_config", "llm_config", "thinker_config")
 
-#: Keys of models some of whose layers keep a state, read an image, or have a shape of their own.
+#: Keys of models in which some layers keep a state, attend to an image or differ in shape.
 _STATES = (
     "attn_layer_period",
     "block_configs",
@@ -30,9 +30,9 @@ _STATES = (
 
 
 def read_file(path: Path) -> Geometry:
-    """The geometry that a config.json, or the one in a folder, describes.
+    """The geometry that a config.json describes; path: the file, or the folder that holds it.
 
-    Raises GeometryError, with the file's name, for what is no such file.
+    Raises GeometryError naming the file if it is not such a config.
     """
     path = path / "config.json" if path.is_dir() else path
     try:
@@ -49,7 +49,7 @@ def read_file(path: Path) -> Geometry:
 def read(config: object, name: str = "config") -> Geometry:
     """The geometry of a config: a mapping, or an object with `to_dict()`.
 
-    name: for messages and tables.  Raises GeometryError naming the field that is missing or wrong.
+    name: used in messages and tables.  Raises GeometryError naming a missing or wrong field.
     """
     data = config if isinstance(config, Mapping) else _to_dict(config, name)
     fields, family = _decoder(data, name)
@@ -93,11 +93,11 @@ def _decoder(data: Mapping[str, Any], name: str) -> tuple[Fields, str]:
 
 
 def _refuse_other_caches(fields: Fields) -> None:
-    """Caches that hold something else, or more, than keys and values of every position."""
+    """Raise GeometryError if a cache holds anything but each position's keys and values."""
     if fields.has("kv_lora_rank"):
         raise GeometryError(
-            f"{fields.name}: {fields.prefix}kv_lora_rank is set: latent attention caches no keys "
-            "and values per head, which this does not count"
+            f"{fields.name}: {fields.prefix}kv_lora_rank is set: latent attention does not cache "
+            "keys and values per head, and is not counted"
         )
     for key in _STATES:
         if fields.has(key):
@@ -116,7 +116,7 @@ def _layer_count(fields: Fields) -> int:
 
 
 def _head_dims(fields: Fields, family: str, laws: hf_layers.Laws) -> tuple[list[int], list[int]]:
-    """Numbers per head of keys and of values, for each layer."""
+    """Numbers per head of the keys and of the values, for each layer."""
     dims = [_head_dim(fields, family)] * len(laws)
     wide = fields.integer("global_head_dim")
     if wide is not None:
@@ -141,13 +141,13 @@ def _head_dim(fields: Fields, family: str) -> int:
         return dim
     fixed = _class_heads(family)
     if fixed is not None:
-        fields.note("head_dim", fixed[2], f"left out by files of {family}", Sure.FAMILY)
+        fields.note("head_dim", fixed[2], f"{family} files omit it", Sure.FAMILY)
         return fixed[2]
     width = fields.first("hidden_size", "n_embd")[1]
     heads = fields.first("num_attention_heads", "n_head")[1]
     if width % heads:
         raise GeometryError(
-            f"{fields.name}: {fields.prefix}head_dim is missing, and hidden_size {width} is no "
+            f"{fields.name}: {fields.prefix}head_dim is missing, and hidden_size {width} is not a "
             f"multiple of num_attention_heads {heads}"
         )
     fields.note("head_dim", width // heads, "hidden_size / num_attention_heads", Sure.DERIVED)
@@ -166,12 +166,12 @@ def _kv_heads(fields: Fields, family: str, laws: hf_layers.Laws) -> list[int]:
         fields.stated("kv heads", 1, "multi_query")
     elif (fixed := _class_heads(family)) is not None:
         heads = [fixed[1]] * n
-        fields.note("kv heads", fixed[1], f"left out by files of {family}", Sure.FAMILY)
+        fields.note("kv heads", fixed[1], f"{family} files omit it", Sure.FAMILY)
     else:
         key, count = fields.first("num_attention_heads", "n_head")
-        fields.note("kv heads", count, f"{key}: every head has its own", Sure.DERIVED)
+        fields.note("kv heads", count, f"{key}: one per query head", Sure.DERIVED)
         heads = [count] * n
-    # Gemma 4 reads the full layers' heads only where their keys serve as values.
+    # Gemma 4 uses the separate head count of full layers only if their keys serve as values.
     few = fields.integer("num_global_key_value_heads")
     if few is not None and fields.flag("attention_k_eq_v"):
         heads = [h if law.bounded else few for h, law in zip(heads, laws, strict=True)]
@@ -180,7 +180,10 @@ def _kv_heads(fields: Fields, family: str, laws: hf_layers.Laws) -> list[int]:
 
 
 def _shared(fields: Fields, laws: hf_layers.Laws) -> list[int | None]:
-    """For each layer, whose cache it reads: the last ones may read earlier ones of their kind."""
+    """For each layer, the layer whose cache it reads; None if it owns one.
+
+    The last layers may read the cache of an earlier layer of their kind.
+    """
     n = len(laws)
     shared = fields.integer("num_kv_shared_layers", least=0, most=n - 1) or 0
     if shared:
@@ -189,12 +192,16 @@ def _shared(fields: Fields, laws: hf_layers.Laws) -> list[int | None]:
 
 
 def read_earlier(fields: Fields, laws: hf_layers.Laws, own: int) -> list[int | None]:
-    """Layers from `own` on read the last earlier layer of their kind."""
+    """For each layer, the layer whose cache it reads; None for the first `own`, which own one.
+
+    Every other layer reads the last of the first `own` that has the same law.  Raises GeometryError
+    if there is none.
+    """
     last = {law: i for i, law in enumerate(laws[:own])}
     for law in laws[own:]:
         if law not in last:
             raise GeometryError(
-                f"{fields.name}: a layer that shares its cache is {law}, and none of the {own} "
-                "layers with a cache is"
+                f"{fields.name}: a layer that shares a cache has the law {law}, but none of the "
+                f"{own} layers with a cache has"
             )
     return [None if i < own else last[law] for i, law in enumerate(laws)]

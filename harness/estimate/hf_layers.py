@@ -1,4 +1,4 @@
-"""Which layers of a Hugging Face config slide, and by how much."""
+"""Which layers of a Hugging Face config are sliding or chunked, and how long their windows are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ Laws = Sequence[Layer]
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _KNOWN = (_FULL, _SLIDING, _CHUNKED)
 
-#: Keys of the period; with the underscore where transformers has saved a Gemma 3 config again.
+#: Keys of the period; transformers adds the underscore when it saves a Gemma 3 config again.
 _PATTERN_KEYS = ("sliding_window_pattern", "_sliding_window_pattern")
 
 
 def laws(fields: Fields, family: str, n: int) -> list[Layer]:
-    """The law of each of n layers.  Raises GeometryError where the config contradicts itself."""
+    """The law of each of n layers.
+
+    Raises GeometryError if a key is missing or wrong, or the config contradicts itself.
+    """
     window, chunk = _window(fields, family), fields.integer("attention_chunk_size")
     kinds = _stated_types(fields, n)
     if kinds is None:
@@ -56,13 +59,13 @@ def _window(fields: Fields, family: str) -> int | None:
         return window
     slides = family in FAMILIES and FAMILIES[family].chunk is None
     if slides and not fields.has("layer_types"):
-        # The default of the class in transformers is no released model's.
+        # transformers has a default here, but no released model has that window.
         raise fields.missing("sliding_window")
     return None
 
 
 def _stated_types(fields: Fields, n: int) -> list[str] | None:
-    """`layer_types`, checked; None where it is left out."""
+    """`layer_types`, checked; None if it is left out."""
     if not fields.has("layer_types"):
         return None
     kinds = fields.sequence("layer_types", n)
@@ -80,7 +83,7 @@ def _stated_types(fields: Fields, n: int) -> list[str] | None:
 def _derived_types(
     fields: Fields, family: str, n: int, window: int | None, chunk: int | None
 ) -> list[str]:
-    """The kinds of layers where `layer_types` is left out."""
+    """The kind of each layer if `layer_types` is left out."""
     if chunk is not None:
         return _chunked_types(fields, family, n)
     if window is None:
@@ -92,21 +95,25 @@ def _derived_types(
             return kinds
     first = fields.integer("max_window_layers", least=0)
     if fields.flag("use_sliding_window") and first is not None:
-        # Qwen2: the layers from max_window_layers on slide.
+        # Qwen2: layer max_window_layers and all later ones slide.
         fields.stated("full layers", f"{min(first, n)} of {n}", "max_window_layers")
         return [_FULL if i < first else _SLIDING for i in range(n)]
     period = FAMILIES[family].period if family in FAMILIES else None
     if family == "gemma4":
         raise fields.missing("layer_types")
     kinds = list(pattern_types(n, period))
-    rule = f"files of {family} leave it out" if period else "a window and no pattern: every layer"
+    rule = f"{family} files omit it" if period else "a window but no pattern: every layer slides"
     sure = Sure.FAMILY if period else Sure.DERIVED
     fields.note("full layers", f"{kinds.count(_FULL)} of {n}", rule, sure)
     return kinds
 
 
 def _pattern_types(fields: Fields, key: str, n: int) -> list[str]:
-    """A period (every n-th layer is full), or the unit in letters, "LLLG"."""
+    """The kind of each layer, from the pattern under a key.
+
+    The pattern is a period (every period-th layer is full), or one period in letters: "LLLG" is
+    three local (sliding) layers and a global (full) one.
+    """
     value = fields.data[key]
     if isinstance(value, str) and value and set(value.upper()) <= {"L", "G"}:
         return [_SLIDING if value.upper()[i % len(value)] == "L" else _FULL for i in range(n)]
@@ -115,7 +122,7 @@ def _pattern_types(fields: Fields, key: str, n: int) -> list[str]:
 
 
 def _chunked_types(fields: Fields, family: str, n: int) -> list[str]:
-    """Llama 4: layers without rotary positions are full, the others chunked."""
+    """The kind of each layer of Llama 4: full without rotary positions, otherwise chunked."""
     if fields.has("no_rope_layers") and fields.data["no_rope_layers"] != []:
         flags = [
             fields.check("no_rope_layers", v, 0, 1) for v in fields.sequence("no_rope_layers", n)
@@ -131,7 +138,5 @@ def _chunked_types(fields: Fields, family: str, n: int) -> list[str]:
         raise fields.missing("layer_types")
     period = FAMILIES[family].period
     kinds = list(pattern_types(n, period, _CHUNKED))
-    fields.note(
-        "full layers", f"{kinds.count(_FULL)} of {n}", "files of llama4 leave it out", Sure.FAMILY
-    )
+    fields.note("full layers", f"{kinds.count(_FULL)} of {n}", "llama4 files omit it", Sure.FAMILY)
     return kinds

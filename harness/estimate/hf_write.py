@@ -1,4 +1,4 @@
-"""A geometry as a Hugging Face config: what `hf_config` reads, and what other estimators take."""
+"""A geometry written as a Hugging Face config, for `hf_config` and for other estimators."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MODEL_TYPES = {
 
 
 def to_config(geometry: Geometry) -> dict[str, Any]:
-    """A config.json's content, every figure stated.
+    """The content of a config.json that leaves no figure out.
 
-    num_attention_heads and hidden_size are the least that fit: no byte of a cache depends on them.
+    num_attention_heads and hidden_size are the smallest that fit: a cache does not depend on them.
     Raises GeometryError for layers that such a config cannot describe.
     """
     layers = geometry.layers

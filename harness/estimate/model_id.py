@@ -1,8 +1,7 @@
 """Geometry from a model's name alone, which matches only if every word of the name agrees.
 
-A name is an id of a hub, an Ollama tag or a file name.  It says which model it is only if all its
-words agree: a merge, an upscaled or pruned version, or a finetune that names another base has some
-other geometry, and gets none from here.
+A name is a hub id, an Ollama tag or a file name.  A merge, an upscaled or pruned version, or a
+finetune that also names another base may have another geometry, so such a name is refused.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ from harness.estimate.geometry import Fact, Geometry, GeometryError, Sure, from_
 class Published:
     """One released model.
 
-    row: its name in the model table.  hub: its id on the Hugging Face hub.  words: what a name of
-    it holds, in this order, the first two side by side.  billions, active: its parameters, all and
-    per token, as published: for estimators that know no more of a model.  also: further words of
-    its own name.
+    row: its name in the model table.  hub: its id on the Hugging Face hub.
+    words: what a name of this model must contain, in this order, the first two adjacent.
+    billions, active: billions of parameters, in all and active per token, as published.  Some
+    estimators use nothing else.
+    also: words that a name of this model may contain as well, although they look like a size.
     """
 
     row: str
@@ -69,7 +69,7 @@ RELEASED: tuple[Published, ...] = (
     Published("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct", ("qwen", "2.5", "7b"), 7),
 )
 
-#: Words of the names of models that others are made from.
+#: Words that name base models.
 _BASES = frozenset(
     re.findall(
         r"\w+",
@@ -78,7 +78,8 @@ _BASES = frozenset(
         minicpm kimi hunyuan ernie solar zephyr vicuna baichuan jamba mamba rwkv lfm2""",
     )
 )
-#: Words of models that were cut, stacked or mixed, or that stand beside another one.
+#: Words that mark a model as pruned, stacked, merged or extended, or as a companion of another
+#: model (a draft model, a projector).
 _REBUILT = frozenset(
     re.findall(
         r"\w+",
@@ -95,8 +96,8 @@ _GLUED = re.compile(r"(gemma|llama|qwen|phi|mistral)(\d.*)")
 def read(name: str) -> Geometry:
     """The published geometry of the model that `name` names.
 
-    Raises GeometryError: for an unknown model, with the nearest known names; for one that a word
-    says is not, or not only, a known model, with that word.
+    Raises GeometryError for an unknown model, with the nearest known names; for a name that fits
+    two models; and for a name with a word that contradicts the known model, with that word.
     """
     words = _words(name)
     found = [(model, held) for model in RELEASED if (held := _match(model, words)) is not None]
@@ -108,15 +109,15 @@ def read(name: str) -> Geometry:
     model, rest = found[0]
     if doubts := [word for word in rest if _contradicts(word, model)]:
         raise GeometryError(
-            f"{name!r}: names {model.row}, but {doubts[0]!r} says that its geometry may be "
-            "another; give a config.json or a .gguf file"
+            f"{name!r}: names {model.row}, but {doubts[0]!r} says that its geometry may differ; "
+            "give a config.json or a .gguf file"
         )
     fact = Fact("geometry", model.row, f"model table, by the words of {name}", Sure.TABLE)
     return from_model(PUBLISHED[model.row], [fact])
 
 
 def released(row: str) -> Published:
-    """The released model of a row of the model table.  Raises KeyError."""
+    """The released model in a row of the model table.  Raises KeyError if there is none."""
     return _BY_ROW[row]
 
 
@@ -124,7 +125,7 @@ _BY_ROW = {model.row: model for model in RELEASED}
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name, its owner left out: "gemma3:27b" and "Gemma-3-27B" are three each."""
+    """The words of a name without its owner: gemma, 3 and 27b, for "gemma3:27b" for example."""
     last = name.strip().rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf")
     out: list[str] = []
     for word in re.split(r"[^a-z0-9.]+", last):
@@ -134,7 +135,10 @@ def _words(name: str) -> list[str]:
 
 
 def _match(model: Published, words: list[str]) -> list[str] | None:
-    """The words beside the model's own, or None where these are not all there, in order."""
+    """The words of a name that are not the model's own.
+
+    None unless the model's own words are all there, in order.
+    """
     want = model.words
     for start in range(len(words) - 1):
         if tuple(words[start : start + 2]) != want[:2]:

@@ -1,4 +1,4 @@
-"""Profiles by name, with options that a user writes as NAME=VALUE."""
+"""Picks profiles by name and sets their options, which a user writes as NAME=VALUE."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _BOOLS = {"true": True, "false": False}
 
 
 def chosen(geometry: Geometry, runtimes: Sequence[str], options: Iterable[str]) -> list[Profile]:
-    """The profiles of these names (all if there are none) with these options.
+    """The profiles with these names (all of them if none is given), with these options set.
 
-    An option, "n_ubatch=2048", is one of every chosen profile that has a field of the name.
-    Raises RequestError naming a runtime or an option that is unknown, or a value that is no such.
+    An option, such as "n_ubatch=2048", is set on every chosen profile that has a field of that
+    name.  Raises RequestError naming an unknown runtime, an unknown option or a wrong value.
     """
     for name in runtimes:
         if name not in PROFILES:
@@ -35,7 +35,7 @@ def _set(profiles: Sequence[Profile], option: str) -> list[Profile]:
     name, equals, text = option.partition("=")
     have = {field.name: field for profile in profiles for field in fields(profile)}
     if not equals or name not in have:
-        allowed = ", ".join(sorted(have)) or "none of these runtimes has any"
+        allowed = ", ".join(sorted(have)) or "(these runtimes have no options)"
         raise RequestError(f"option must be NAME=VALUE with NAME one of {allowed}, got {option!r}")
     value = _value(have[name], text)
     return [

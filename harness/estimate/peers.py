@@ -1,7 +1,7 @@
-"""Other estimators, as released: what they say of a model's KV cache.
+"""Other released estimators (the peers), and their figures for a model's KV cache.
 
-Each is given the model's hub id, its published number of parameters and a config.json that states
-every figure, more than its own look-up finds; what is off then is the estimator's.
+Each gets the model's hub id, its published number of parameters and a config.json that leaves no
+figure out.  That is more than its own look-up would find, so an error is the estimator's own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.estimate.profiles.base import Request
 
 @dataclass(frozen=True)
 class PeerFigure:
-    """What a peer says.  nbytes: None where it says nothing; note then says why."""
+    """A peer's figure.  nbytes: None if it gives none; note then says why."""
 
     name: str
     version: str
@@ -27,7 +27,11 @@ class PeerFigure:
 
 
 def figures(geometry: Geometry, request: Request) -> list[PeerFigure]:
-    """Every peer's figure for a model of the model table, fp16."""
+    """Every peer's figure for a geometry.
+
+    A peer is only asked about a model in the model table with a cache in f16; the note says so
+    otherwise.
+    """
     return [_ask(name, ask, geometry, request) for name, ask in PEERS.items()]
 
 
@@ -42,9 +46,9 @@ def _ask(name: str, ask: _Ask, geometry: Geometry, request: Request) -> PeerFigu
     try:
         model = released(geometry.name)
     except KeyError:
-        return PeerFigure(name, version, None, "asked about models of the table alone")
+        return PeerFigure(name, version, None, "only asked about models in the model table")
     if (request.k_type, request.v_type) != ("f16", "f16"):
-        return PeerFigure(name, version, None, "asked in f16 alone")
+        return PeerFigure(name, version, None, "only asked about a cache in f16")
     try:
         return PeerFigure(name, version, ask(geometry, model, request))
     except Exception as error:  # a peer's defect must not hide our figures
@@ -52,7 +56,7 @@ def _ask(name: str, ask: _Ask, geometry: Geometry, request: Request) -> PeerFigu
 
 
 def _whichllm(geometry: Geometry, model: Published, request: Request) -> int:
-    """Its listing of a hub model through its parser, then its estimate."""
+    """whichllm's estimate: a hub listing goes through its parser, then its estimator."""
     from whichllm.engine.vram import estimate_kv_cache
     from whichllm.models.parser import _parse_model
 
@@ -63,12 +67,12 @@ def _whichllm(geometry: Geometry, model: Published, request: Request) -> int:
     }
     info = _parse_model(listing)
     if info is None:
-        raise LookupError("it does not take the model up")
+        raise LookupError("its parser rejects the model")
     return request.sequences * int(estimate_kv_cache(info, request.context))
 
 
 def _hf_mem(geometry: Geometry, _model: Published, request: Request) -> int:
-    """Its formula for safetensors models."""
+    """hf-mem's formula for safetensors models."""
     from hf_mem.safetensors.kv_cache import compute_safetensors_kv_cache_size
 
     config = to_config(geometry)

@@ -1,4 +1,4 @@
-"""From what a user names (a file, a folder, a model) to a geometry."""
+"""Turns what a user names (a file, a folder or a model) into a geometry."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from harness.estimate.geometry import Geometry, GeometryError
 def resolve(target: str) -> Geometry:
     """The geometry of a .gguf file, a config.json, a folder that holds one, or a model's name.
 
-    A path that exists is read; so is one that only a file can have (a suffix .gguf or .json).
-    Raises GeometryError with one line.
+    A target that exists as a path, or ends in .gguf or .json, is read as a file; any other is a
+    model's name.  Raises GeometryError with a message of one line.
     """
     if not target.strip():
         raise GeometryError("MODEL must be a model's name, a config.json or a .gguf file, got ''")

@@ -1,4 +1,4 @@
-"""The tables and the JSON of `harness kv`."""
+"""The tables and the JSON that `harness kv` prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GIB = 2**30
 def show(
     console: Console, geometry: Geometry, request: Request, rows: Sequence[Row], *, layers: bool
 ) -> None:
-    """Print the geometry, the figures, and with `layers` what each sort of layer takes."""
+    """Print the geometry and the figures; with `layers`, also the bytes of each kind of layer."""
     from rich.table import Table
     from rich.text import Text
 
@@ -38,9 +38,9 @@ def show(
         table.add_row(line.name, line.honours, *_numbers(line), known)
     console.print(table)
     if any(line.error is not None for line in rows):
-        console.print(Text("error: against the bytes that llama.cpp allocates"))
+        console.print(Text("error: relative to the bytes that llama.cpp allocates"))
     if any(line.honours == Honours.UNKNOWN for line in rows):
-        console.print(Text("window unknown: not looked at, and counted as if it were not honoured"))
+        console.print(Text("window unknown: nobody has checked; counted as if it were ignored"))
     if layers:
         console.print()
         _show_layers(console, geometry, rows)
@@ -100,7 +100,10 @@ def _show_layers(console: Console, geometry: Geometry, rows: Sequence[Row]) -> N
 
 
 def _sorts(geometry: Geometry, sizes: Sequence[int]) -> list[tuple[list[int], int]]:
-    """Indices of the layers that are alike in geometry and bytes, in order of first sight."""
+    """Groups of layers that are alike in geometry and bytes: their indices, and bytes per layer.
+
+    Groups are ordered by their first layer.
+    """
     found: dict[object, tuple[list[int], int]] = {}
     for i, nbytes in enumerate(sizes):
         layer = geometry.layers[i]
@@ -110,7 +113,7 @@ def _sorts(geometry: Geometry, sizes: Sequence[int]) -> list[tuple[list[int], in
 
 
 def _ranges(indices: Sequence[int]) -> str:
-    """ "0-4, 6-10": at most four runs, then how many layers in all."""
+    """The indices as runs, "0-4, 6-10"; after four runs, "…" and the number of indices in all."""
     runs: list[list[int]] = []
     for i in indices:
         if runs and i == runs[-1][1] + 1:
@@ -122,7 +125,7 @@ def _ranges(indices: Sequence[int]) -> str:
 
 
 def to_json(geometry: Geometry, request: Request, rows: Sequence[Row]) -> dict[str, Any]:
-    """Everything, as JSON values; bytes per layer included."""
+    """The geometry, the request and the figures as JSON values, with the bytes of each layer."""
     return {
         "model": geometry.name,
         "family": geometry.family,

@@ -1,4 +1,4 @@
-"""Rows of people's tables and of the report: models by runtimes, with the peers' errors."""
+"""Rows for the table of `harness kv` and for the report: a figure per runtime and per peer."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from harness.estimate.profiles import (
     UnsupportedCache,
 )
 
-#: How a peer's figure is known.
+#: The `evidence` of a peer's figure.
 PEER = "a peer"
 
-#: Contexts of the report's table.
+#: Context lengths in the report's table.
 CONTEXTS = (8192, 32768, 131072)
 
-#: Measured figures that estimates are held to.
+#: The profile that errors are relative to: tests compare it with what llama.cpp allocates.
 REFERENCE = LlamaCpp()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One runtime's or estimator's figure.
+    """The figure of one runtime or estimator.
 
-    honours: whether windows are honoured.  nbytes: None where there is none; note then says why.
-    layers: bytes per layer, where the figure has layers.  error: of an estimator, relative to the
-    bytes that llama.cpp allocates.
+    honours: whether it honours windows.  evidence: how the figure is known.
+    nbytes: None if there is no figure; note then says why.
+    layers: bytes per layer, empty for a figure that is not made up of layers.
+    error: only for an estimator: its error relative to the bytes that llama.cpp allocates.
     """
 
     name: str
@@ -70,7 +71,7 @@ def peer_rows(geometry: Geometry, request: Request) -> list[Row]:
 
 
 def relative_error(estimate: int, geometry: Geometry, request: Request) -> float | None:
-    """(estimate - true) / true, true being llama.cpp's bytes; None where it holds no such cache."""
+    """(estimate - true) / true, where true is llama.cpp's bytes; None if it has no such cache."""
     try:
         true = REFERENCE.total(geometry, request)
     except UnsupportedCache:
@@ -79,7 +80,10 @@ def relative_error(estimate: int, geometry: Geometry, request: Request) -> float
 
 
 def defaults(geometry: Geometry) -> list[Profile]:
-    """Every profile with its default options; the rule of thumb knows the released models."""
+    """Every profile with its default options.
+
+    The rule of thumb gets the number of parameters if the geometry is a released model's.
+    """
     try:
         model = model_id.released(geometry.name)
         thumb = Heuristic(model.billions, model.active)
@@ -90,7 +94,7 @@ def defaults(geometry: Geometry) -> list[Profile]:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the published table."""
+    """A row of the report's table, with the model and the context that it belongs to."""
 
     geometry: Geometry
     context: int
@@ -98,7 +102,7 @@ class Line:
 
 
 def published_lines(contexts: Sequence[int] = CONTEXTS) -> Iterator[Line]:
-    """The model table by contexts, runtimes and peers."""
+    """Every model of the table, at every context, in every runtime and from every peer."""
     for model in model_id.RELEASED:
         geometry = model_id.read(model.row)
         for context in contexts:

@@ -1,7 +1,7 @@
 """What a subject hands over to be exported: its graph, and what feeds the graph.
 
-An optional member of any subject: ``exportable(case) -> Exportable``.  It raises `Unsupported` for
-a case whose graph it does not export.
+Any subject may have the member ``exportable(case) -> Exportable``.  It raises `Unsupported` for a
+case whose graph it does not export.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Dynamic:
 class Exportable:
     """A graph as `torch.export` takes it, and the decoder around it.
 
-    module: pure tensor code without gradients, its state (if any) in buffers, as new.
-    methods: example arguments by method name, one for each shape that the case calls for.
-    drive: given what stands for the module, a fresh decoder of the case that calls it.
+    module: pure tensor code without gradients; its state, if any, is in buffers, and is fresh.
+    methods: example arguments by method name, one method for each shape that the case needs.
+    drive: makes a fresh decoder of the case around the module, or around what replaces it.
     dynamic: for graphs that take chunks of any length in one program.
     """
 
@@ -54,7 +54,7 @@ class Exportable:
         return {name: _export(self.module, args) for name, args in self.methods.items()}
 
     def export_dynamic(self) -> ExportedProgram:
-        """The program of all lengths.  Raises ValueError where there is none."""
+        """The program for all lengths.  Raises ValueError if there is none."""
         if self.dynamic is None:
             raise ValueError("this graph is exported with static shapes only")
         return _export(self.module, self.dynamic.args, self.dynamic.shapes)
@@ -67,10 +67,10 @@ def _export(module: nn.Module, args: tuple[Any, ...], shapes: Any = None) -> Exp
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what exporting and lowering log and warn about, errors excepted.
+    """Suppress what exporting and lowering log and warn about, except errors.
 
-    torch traces each step of an export to its loggers, which costs more than the export where
-    somebody listens, as pytest does.
+    torch logs each step of an export.  If someone listens, as pytest does, that takes longer than
+    the export itself.
     """
     was = logging.root.manager.disable
     logging.disable(max(was, logging.WARNING))
@@ -85,8 +85,8 @@ def quiet() -> Iterator[None]:
 def by_shape(exportable: Exportable, programs: Mapping[str, ExportedProgram]) -> Graph:
     """Static programs as one graph: a call goes to the program that was made for its shapes.
 
-    All of them work on the same state, as methods of one lowered program that share their buffers
-    do.  The graph raises ValueError for shapes that no program has.
+    All of them work on the same state, like methods of a lowered program that share their buffers.
+    The graph raises ValueError for shapes that no program has.
     """
     graphs: dict[Shapes, nn.Module] = {}
     state: dict[str, Tensor] = {}
@@ -110,7 +110,7 @@ def shapes_of(args: Iterable[Any]) -> Shapes:
 
 
 def _share(graph: nn.Module, state: dict[str, Tensor]) -> None:
-    """Make a program's buffers those in `state`, or give them to it."""
+    """Replace a program's buffers by those in `state`; those that `state` lacks are added to it."""
     for name, buffer in list(graph.named_buffers()):
         owner, _, leaf = name.rpartition(".")
         graph.get_submodule(owner)._buffers[leaf] = state.setdefault(name, buffer)

@@ -1,10 +1,10 @@
 """Peak bytes of an exported program, from its graph alone.
 
-Two values that share a storage are one allocation: a view costs nothing, and keeps alive what it
-looks at.  An allocation lives from the node that makes it to the last node that uses any value on
-it; what the program returns lives to the end.  Inputs, weights and buffers are there beforehand
-and not counted.  This is what an allocator that frees at once would peak at; a kernel's workspace
-is in no graph.
+Two values that share a storage are one allocation: a view costs nothing, and keeps its storage
+alive.  An allocation lives from the node that makes it to the last node that uses any value on it;
+what the program returns lives to the end.  Inputs, weights and buffers exist before, and are not
+counted.  The result is the peak of an allocator that frees immediately.  The workspace of kernels
+is not in a graph, and not counted.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch.utils import _pytree as pytree
 
 
 def peak_bytes(program: ExportedProgram) -> int:
-    """Bytes that are live at once at most, beyond inputs and state.
+    """The most bytes that are live at once, beyond inputs and state.
 
-    Raises ValueError for a program of dynamic shapes, whose bytes are no number.
+    Raises ValueError for a program with dynamic shapes, whose bytes are not a number.
     """
     nodes = list(program.graph_module.graph.nodes)
     there = {_id(t) for n in nodes if n.op in {"placeholder", "get_attr"} for t in _tensors(n)}
@@ -40,7 +40,7 @@ def peak_bytes(program: ExportedProgram) -> int:
     change = [0] * (len(nodes) + 1)
     for storage, nbytes in size.items():
         change[made[storage]] += nbytes
-        change[used[storage] + 1] -= nbytes  # its last user still holds it while it works
+        change[used[storage] + 1] -= nbytes  # its last user holds it while it runs
     return max(accumulate(change))
 
 

@@ -1,8 +1,8 @@
-"""Lowered programs on disk, by what they were made from.
+"""Lowered programs on disk, found by what they were made from.
 
 Lowering takes seconds to minutes, running takes milliseconds.  The key of a program is everything
-that it is a function of: the sources that build and lower it, geometry, shapes, weights' seed,
-versions, backend (see `harness.export.sources`).  None of that needs the graph, so a hit exports
+that it depends on: the sources that build and lower it (see `harness.export.sources`), geometry,
+shapes, the seed of the weights, versions, backend.  None of that needs the graph, so a hit exports
 nothing.
 """
 
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Names the folder of the cache; by default it is in the user's cache folder.
+#: The variable that names the folder of the cache; by default it is in the user's cache folder.
 FOLDER_VARIABLE = "HARNESS_CACHE_DIR"
 
-#: Entries that no run has asked for in this time are deleted when another is written.
+#: Entries that no run has asked for in this many days are deleted when another is written.
 KEEP_DAYS = 30
 
 _SUFFIX = ".program"
@@ -30,7 +30,7 @@ _SUFFIX = ".program"
 
 @dataclass(frozen=True)
 class Entry:
-    """A lowered program, and what was learnt while it was made: plain data that JSON can hold."""
+    """A lowered program, and facts that were found while it was made, as JSON can hold them."""
 
     payload: bytes
     facts: dict[str, Any]
@@ -49,9 +49,9 @@ def default_folder() -> Path:
 class ProgramCache:
     """A folder of entries.
 
-    Processes may share it: an entry appears whole or not at all, and who asks for one that another
-    is making waits for it.  One that is damaged is made anew.  A folder that cannot be written
-    costs time, nothing else.
+    Processes may share it: an entry appears complete or not at all, and a process that asks for one
+    that another is making waits for it.  A damaged entry is made again.  A folder that cannot be
+    written to costs time, and raises no error.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -60,7 +60,7 @@ class ProgramCache:
     def get(self, name: str, key: Mapping[str, object], build: Callable[[], Entry]) -> Entry:
         """The entry of a key, from the folder or from `build`.
 
-        name: what a person will look for, the start of the file's name; key: JSON-able values.
+        name: the start of the file's name, for people to find it.  key: values that JSON can hold.
         """
         path = self.path(name, key)
         found = _read(path)
@@ -93,10 +93,10 @@ class ProgramCache:
 
 @contextmanager
 def _turn(path: Path) -> Iterator[None]:
-    """Wait until no other process makes this entry, where the system can lock files.
+    """Wait until no other process is making this entry, if the system can lock files.
 
-    The lock ends with its process, however that ends.  Without it two make the same entry, which
-    does no harm.
+    The lock ends with its process, however that ends.  Without it two processes may make the same
+    entry, which does no harm.
     """
     with ExitStack() as stack:
         with suppress(ImportError, OSError):
@@ -111,7 +111,7 @@ def _turn(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> Entry | None:
-    """The entry of a file; None if there is none, or if it is not what was written."""
+    """The entry in a file; None if there is none, or if the file is damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -125,7 +125,7 @@ def _read(path: Path) -> Entry | None:
 
 
 def _write(path: Path, entry: Entry, key: Mapping[str, object]) -> None:
-    """A line of checksum, a line of facts and key (for people), then the program."""
+    """Write a line of checksum, a line of facts and key (for people), then the program."""
     rest = _json({"facts": entry.facts, "key": key}) + b"\n" + entry.payload
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)

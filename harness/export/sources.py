@@ -1,4 +1,4 @@
-"""Digests of source code: what a lowered program was made from, cheap enough to ask each time."""
+"""Digests of the sources that a lowered program was made from, cheap enough for every run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 @lru_cache(maxsize=64)
 def digest(*modules: str, apart: frozenset[str] = frozenset()) -> str:
-    """Hex digest of the modules' source files and of all that these import of their own package.
+    """Hex digest of the modules' source files and of all that these import from their own package.
 
-    A change in any of them, wherever the import stands, is another digest; a change elsewhere is
-    not.  apart: modules that are left out, since what they contribute is known by value.  Raises
+    A change in any of them gives another digest, wherever its import is written; a change elsewhere
+    does not.  apart: modules to leave out, because the key holds what they contribute.  Raises
     ModuleNotFoundError for a module that has no source file.
     """
     found: dict[str, Path] = {}
@@ -29,7 +29,7 @@ def digest_folders(package: str, *folders: str) -> str:
     """Hex digest of all Python files in some folders of an installed package.
 
     For released code: the version alone would miss what its maintainers change in a checkout.
-    Raises ModuleNotFoundError for a package that is absent.
+    Raises ModuleNotFoundError for a package that is not installed.
     """
     root = _root(package)
     files = (path for folder in folders for path in sorted((root / folder).rglob("*.py")))
@@ -46,9 +46,9 @@ def digest_files(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def closure(module: str) -> dict[str, Path]:
-    """Source files, by dotted name, of a module and of what it imports of its own package.
+    """Source files, by dotted name, of a module and of all that it imports from its own package.
 
-    Imports inside functions count: most heavy ones are there.
+    Imports inside functions count: most heavy imports are there.
     """
     found: dict[str, Path] = {}
     left = [module]
@@ -67,7 +67,7 @@ def closure(module: str) -> dict[str, Path]:
 
 
 def _imports(name: str, path: Path) -> Iterator[str]:
-    """Dotted names that a module of the same package may have been asked for by."""
+    """Dotted names in a module's imports that may be modules of its own package."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     top = name.partition(".")[0]
     for node in ast.walk(ast.parse(path.read_bytes())):

@@ -1,1 +1,1 @@
-"""Stateful fuzz: random histories of a cache or decoder against the law, shrunk to named cases."""
+"""Stateful fuzzing: random histories of a cache or decoder; failures are minimised and named."""

@@ -1,7 +1,7 @@
-"""Campaigns: seed ranges out to workers, finds in, until the time is over.
+"""Campaigns: give seeds to workers and collect their finds until the time is over.
 
-A task is a function of (target, model, seed) alone, so that one that dies with its worker is run
-again and nothing is lost.
+A task depends on (target, model, seed) alone.  One that dies with its worker is run again, so
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 
 from harness.fuzz.machine import Find
 
-#: Histories of one task: seconds of work, so that the clock is looked at often enough.
+#: Histories in one task: a few seconds of work, so that the clock is checked often enough.
 EXAMPLES = 25
 
-#: A task that has killed this many workers is a find itself.
+#: A task that has killed this many workers counts as a find itself.
 TRIES = 3
 
 
 @dataclass(frozen=True)
 class Task:
-    """One seed of one target's model."""
+    """One seed to search, for one model of one target."""
 
     target: str
     model: str
@@ -36,7 +36,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """A task with what it found.  examples: histories that were run; tries: workers it took."""
+    """A finished task.
+
+    find: what it found, if anything.  examples: histories that were run.  tries: how many workers
+    the task was given to.
+    """
 
     task: Task
     find: Find | None
@@ -45,9 +49,10 @@ class Done:
 
 
 def tasks(targets: Sequence[str], models: Sequence[str], first_seed: int = 0) -> Iterator[Task]:
-    """Endless: every model of every target for one seed, then for the next.
+    """An endless stream: every model of every target for one seed, then for the next seed.
 
-    Raises registry.TargetError, or ValueError for a model that none of the targets takes.
+    models: only these; if empty, the small ones.  Raises registry.TargetError for an unknown
+    target, and ValueError for an attention operation or if no target takes any of the models.
     """
     from harness.run import plan, registry
 
@@ -68,7 +73,7 @@ def tasks(targets: Sequence[str], models: Sequence[str], first_seed: int = 0) ->
 
 
 def _small(model: str) -> bool:
-    """True for whole models with a window of a few tokens: wide ones take their time."""
+    """True for tiny models that turn over below 32 tokens: longer histories take too long."""
     from harness.cases.models import TINY
 
     found = TINY.get(model)
@@ -76,7 +81,7 @@ def _small(model: str) -> bool:
 
 
 def run_task(task: Task, tries: int = 1) -> Done:
-    """Search one seed."""
+    """Search one seed, on one thread."""
     import torch
 
     from harness.cases.models import tiny
@@ -90,35 +95,41 @@ def run_task(task: Task, tries: int = 1) -> Done:
 
 
 def died(task: Task) -> Done:
-    """What is said of a task that no worker survived."""
+    """The find for a task that killed every worker it was given to."""
     message = f"the process died {TRIES} times on seed {task.seed}"
     return Done(task, Find(task.target, "crash", task.model, message), 0, TRIES)
 
 
 def local(stream: Iterator[Task], seconds: float, workers: int = 2) -> Iterator[Done]:
-    """Run tasks in processes of this machine until the time is over; those begun are ended."""
+    """Run tasks in processes on this machine until the time is over.
+
+    Tasks that have begun by then are finished.
+    """
     end = time.monotonic() + seconds
     again: list[tuple[Task, int]] = []
     while True:
         try:
             yield from _pool(stream, end, workers, again)
             return
-        except BrokenProcessPool:  # `again` holds what was under way
+        except BrokenProcessPool:  # `again` holds the tasks that were running
             continue
 
 
 def _pool(
     stream: Iterator[Task], end: float, workers: int, again: list[tuple[Task, int]]
 ) -> Iterator[Done]:
-    """One pool's life.  What was under way when it broke is left in `again`."""
+    """Run tasks in one pool.  If a worker dies, the tasks that were running are put in `again`.
+
+    Raises BrokenProcessPool if a worker dies.
+    """
     running: dict[Future[Done], tuple[Task, int]] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         while True:
-            # After a death one at a time, so that the guilty task is told from its neighbours.
+            # After a death, run one task at a time to see which one kills its worker.
             room = 1 if again else workers
             while len(running) < room and (again or time.monotonic() < end):
                 task, tries = again.pop(0) if again else (next(stream, None), 1)
-                if task is None:  # a stream that ends, as a list of cases to run again does
+                if task is None:  # the stream can be finite, such as a list of tasks to repeat
                     end = 0.0
                     break
                 running[pool.submit(run_task, task, tries)] = (task, tries)
@@ -142,7 +153,7 @@ def _pool(
 
 
 def keep(done: Done, path: Path) -> None:
-    """Add a find to a file of JSON lines."""
+    """Append the find of a task, if it has one, to a file of JSON lines."""
     if done.find is not None:
         with path.open("a", encoding="utf-8") as out:
             out.write(json.dumps({**asdict(done.find), "seed": done.task.seed}) + "\n")

@@ -1,7 +1,7 @@
-"""The state machine: hypothesis draws and shrinks a history, a check of the suites judges it.
+"""The state machine: hypothesis draws and shrinks a history, and a check of the suites judges it.
 
-The rules write down what is done (feed, reset, rewind, copy); the history is then run as a case
-like any other, so that what fails here fails again by its name:
+The rules only write down what is done (feed, reset, rewind, copy).  The history is then run as a
+case like any other, so that its name is enough to run a failure again:
 ``mistral/steps-9.r3.4/float32/b1``.
 """
 
@@ -26,7 +26,8 @@ from harness.cases.schedules import Copy, Feed, Reset, Rewind, Step, of_steps
 from harness.checks import run_check
 from harness.results.finding import Finding, Status
 
-#: Steps of one history, and tokens in turns of the cache: wraps several times, and stays quick.
+#: The most rules in one history, and the turns of the cache (see the glossary) after which nothing
+#: more is drawn: a ring wraps several times, and a history still runs quickly.
 STEPS = 14
 TURNS = 9
 BATCHES = (1, 1, 1, 3)
@@ -34,7 +35,7 @@ BATCHES = (1, 1, 1, 3)
 
 @dataclass(frozen=True)
 class Find:
-    """A history that breaks a check, as short as it could be made."""
+    """A history that breaks a check, as short as hypothesis could make it."""
 
     subject: str
     check: str
@@ -51,14 +52,17 @@ class BrokenError(AssertionError):
 
 
 def check_of(case: Case) -> str:
-    """The check that a history belongs to."""
+    """The check that judges a history.
+
+    "rewind" if the history rewinds, otherwise "reset" if it resets, otherwise "values".
+    """
     if case.schedule.has(Rewind):
         return "rewind"
     return "reset" if case.schedule.has(Reset) else "values"
 
 
 def judge(subject: type[Any], case: Case) -> None:
-    """Run a history.  Raises BrokenError where its check does not hold."""
+    """Run a history.  Raises BrokenError if its check does not hold."""
     check = check_of(case)
     finding = run_check(subject, check, case)
     if finding.status in (Status.FAIL, Status.ERROR):
@@ -66,7 +70,7 @@ def judge(subject: type[Any], case: Case) -> None:
 
 
 def machine_for(subject: type[Any], model: Model, ran: list[str]) -> type[RuleBasedStateMachine]:
-    """A machine over one subject and model; `ran` takes the ids of the histories that are run."""
+    """A machine for one subject and model; it adds the id of every history it runs to `ran`."""
     turn = model.turn
     borders = sorted(
         {1, 2, 3, turn - 1, turn, turn + 1, 2 * turn, 2 * turn + 1, 3 * turn + 5} - {0}
@@ -128,7 +132,10 @@ def machine_for(subject: type[Any], model: Model, ran: list[str]) -> type[RuleBa
 
 
 def search(subject: type[Any], model: Model, salt: int, examples: int) -> tuple[Find | None, int]:
-    """Draw `examples` histories from the seed `salt`; the find, if any, and how many were run."""
+    """Draw `examples` histories from the seed `salt`.
+
+    Returns the find, if any, and how many histories were run, those that shrink a find included.
+    """
     ran: list[str] = []
     machine = seed(salt)(machine_for(subject, model, ran))
     chosen = settings(

@@ -1,6 +1,6 @@
-"""A campaign on a Ray cluster: the same tasks, its scheduling, retries and machines.
+"""A campaign on a Ray cluster: the same tasks, but Ray schedules and retries them.
 
-The cluster's machines need this package and the targets' installed.
+The cluster's machines need this package and the targets' packages installed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from harness.fuzz.campaign import TRIES, Done, Task, died, run_task
 
 
 def on_ray(stream: Iterator[Task], seconds: float, address: str) -> Iterator[Done]:
-    """Run tasks on the cluster at `address` until the time is over; those begun are ended.
+    """Run tasks on the cluster at `address` until the time is over.
 
-    "local" starts a cluster of two workers here.  A task whose worker dies is retried by Ray.
-    Raises ConnectionError if there is no cluster.
+    Tasks that have begun by then are finished.  "local" starts a cluster of two workers on this
+    machine.  Ray retries a task whose worker dies.  Raises ConnectionError if there is no cluster.
     """
     import ray
 

@@ -1,1 +1,1 @@
-"""What it means: the verdict over records, known failures, baselines and claims."""
+"""The verdict on a run: records, known failures, baselines and claims."""

@@ -1,8 +1,8 @@
-"""Baselines: the exact integers of earlier runs, one CSV per scheme, compared to the byte.
+"""Baselines: the exact integers of earlier runs, one CSV per scheme, compared byte for byte.
 
-A row is keyed by everything that its integers depend on: subject, case, check, device kind,
-dtype, threads and versions.  Where no row fits (another machine, a newer torch) there is nothing
-to compare.  Rows stand one blank line apart, so that branches that change neighbouring rows merge.
+The key of a row is everything that its integers depend on: subject, case, check, device kind,
+dtype, threads and versions.  A record without such a row (another machine, a newer torch) is not
+compared.  Rows are one blank line apart, so that branches that change adjacent rows still merge.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ __all__ = [
     "write",
 ]
 
-#: A record with one of these vouches for its integers.
+#: Integers of records with these statuses may be taken over as baselines.
 _SOUND = frozenset({Status.PASS, Status.KNOWN, Status.NOT_CLAIMED})
-#: Red by itself, and may have stopped before it had measured everything.
+#: Already red, and the check may have stopped before it measured everything.
 _CUT_SHORT = frozenset({Status.FAIL, Status.FIXED})
 
 Values = dict[str, int]
 
 
 class Key(NamedTuple):
-    """What the integers of a row are of, and where they were measured."""
+    """What the integers of a row belong to, and where they were measured."""
 
     subject: str
     case: str
@@ -64,7 +64,7 @@ class Key(NamedTuple):
 
     @property
     def item(self) -> tuple[str, str, str]:
-        """Subject, case and check: the same wherever it runs."""
+        """Subject, case and check, which do not depend on where it runs."""
         return (self.subject, self.case, self.check)
 
     @property
@@ -78,7 +78,7 @@ KEY = Key._fields
 
 @dataclass
 class Comparison:
-    """drift: integers that differ, either way.  unknown: keys whose integers no row fits."""
+    """drift: integers that differ, in either direction.  unknown: keys without a baseline row."""
 
     drift: list[Drift] = field(default_factory=list)
     unknown: list[Key] = field(default_factory=list)
@@ -88,8 +88,8 @@ class Comparison:
 class Update:
     """What an update did, in rows.
 
-    claims: rows of the file of claims that changed.  refused: records that do not vouch for their
-    integers.
+    claims: rows of the file of claims that changed.  refused: records whose integers are not
+    taken over, since the check failed, broke or is missing.
     """
 
     added: int = 0
@@ -100,7 +100,7 @@ class Update:
 
 
 class Baselines:
-    """The rows of every scheme, by scheme and key, and what was claimed."""
+    """The rows of every scheme, by scheme and key, and the counts of claims."""
 
     def __init__(
         self,
@@ -111,14 +111,14 @@ class Baselines:
         self.claims = claims or Claims()
 
     def of(self, record: Record) -> Values | None:
-        """The integers that the baselines hold for a record; None where no row fits."""
+        """The baseline integers of a record; None if it has no row."""
         return self.schemes.get(record.scheme, {}).get(key_of(record))
 
     def compare(self, frame: pd.DataFrame, *, whole: bool = False) -> Comparison:
-        """Compare every record that ran with its row.
+        """Compare every record, except errors, with its row.
 
-        whole: every case was to run, so that a row without a record has vanished, and drifts too,
-        and so does a count of claims.
+        whole: every case was to run.  So a row without a record has vanished, which is drift as
+        well, and the counts of claims are compared too.
         """
         out = Comparison()
         for record in rows(frame):
@@ -140,10 +140,10 @@ class Baselines:
         out.drift += _differences(record, before, now)
 
     def update(self, frame: pd.DataFrame, *, whole: bool = False) -> Update:
-        """Take over what drifted or is new; every other row stays as it is.
+        """Take over integers that drifted or are new; every other row stays as it is.
 
-        A row whose record failed or broke is kept and the record refused.  whole: rows of cases
-        that are no longer collected are dropped, and the claims taken over.
+        If a record failed, broke or is missing, it is refused and its row kept.  whole: rows of
+        cases that are no longer collected are dropped, and the claims taken over.
         """
         out = Update()
         for record in rows(frame):
@@ -170,7 +170,7 @@ class Baselines:
             out.dropped += 1
 
     def _vanished(self, frame: pd.DataFrame) -> list[Drift]:
-        """Rows that must have a record, and have none."""
+        """The drift of rows that must have a record but have none."""
         there, ran = _items(frame), Ran(rows(frame))
         out = []
         for held in self.schemes.values():
@@ -185,8 +185,8 @@ class Baselines:
     def _drop(self, frame: pd.DataFrame) -> int:
         """Drop the rows of cases that are no longer collected.
 
-        Of a subject that ran on this kind of device those of any versions; of one that is gone
-        those that count as vanished here.
+        For a subject that ran on the row's kind of device: rows at any versions.  For any other
+        subject: only the rows that count as vanished in this run.
         """
         there, ran = _items(frame), Ran(rows(frame))
         on = {(r.subject, r.device) for r in rows(frame) if r.case}
@@ -201,7 +201,7 @@ class Baselines:
 
 
 def key_of(record: Record) -> Key:
-    """The key of the row of a record, or of a row of a frame."""
+    """The key of the baseline row for a record, or for a row of a frame."""
     where = Environment.of(record)
     return Key(
         record.subject,
@@ -215,7 +215,7 @@ def key_of(record: Record) -> Key:
 
 
 def integers_of(record: Record) -> Values:
-    """The integers of a record that are gated."""
+    """The gated integers of a record that are not None."""
     held = {name: getattr(record, name) for name in INTEGERS}
     return {name: value for name, value in held.items() if value is not None}
 
@@ -231,7 +231,7 @@ def read(folder: Path) -> Baselines:
 
 
 def write(baselines: Baselines, folder: Path) -> list[Path]:
-    """Write the files whose text changes, remove those without rows; the paths touched."""
+    """Write the files whose text changes, remove those without rows; return those paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {folder / f"{scheme}.csv": held for scheme, held in baselines.schemes.items()}
     touched = [path for path, held in paths.items() if write_rows(path, KEY, INTEGERS, held)]

@@ -1,7 +1,7 @@
-"""Claims: how many cases of each check a subject says that it can do.
+"""Claims: how many cases of each check a subject claims to support.
 
-``reports/baselines/claims.csv`` keeps the counts of a whole run, so that a subject that claims less
-than before is noticed, even for checks that have no integers to compare.
+``reports/baselines/claims.csv`` keeps the counts of a whole run, so that a subject that claims
+fewer cases than before is noticed, even in checks that have no integers to compare.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 FILE = "claims.csv"
 VALUES = ("claimed",)
 
-#: Broken in a way that does not show whether the subject claims the case.
+#: Statuses that do not show whether the subject claims the case.
 _UNDECIDED = frozenset({Status.ERROR, Status.MISSING})
 
 
 class Key(NamedTuple):
-    """What a count is of."""
+    """What is counted: a subject and check, in one environment."""
 
     subject: str
     check: str
@@ -45,10 +45,10 @@ KEY = Key._fields
 
 @dataclass
 class Count:
-    """Cases of one subject and check.
+    """Numbers of cases of one subject and check.
 
-    cases: all of them.  claimed: those that the subject does not refuse as unsupported.
-    undecided: those of the claimed that broke before it could have refused them.
+    cases: all of them.  claimed: those without the status "not-claimed".  undecided: those counted
+    as claimed whose record is an error or missing, so that the subject may not claim them.
     """
 
     cases: int = 0
@@ -56,7 +56,7 @@ class Count:
     undecided: int = 0
 
     def may_be(self, claimed: int) -> bool:
-        """True if the true count may be `claimed`, whatever the undecided cases turn out to be."""
+        """True if `claimed` can be the true count, with any number of undecided cases claimed."""
         return self.claimed - self.undecided <= claimed <= self.claimed
 
 
@@ -67,11 +67,11 @@ class Claims:
         self.counts = dict(counts or {})
 
     def compare(self, frame: pd.DataFrame) -> list[Drift]:
-        """Counts of a whole run that differ, either way.
+        """Counts of a whole run that differ from the baseline, in either direction.
 
-        A check that is new to a subject counts as claimed by none so far; a subject without any
-        count in this environment has nothing to compare with.  A case that is missing or broke
-        may or may not be claimed, and is no drift.
+        A check that is new to a subject had a count of 0 before.  A subject without any count in
+        this environment is not compared.  A case that is missing or ended in an error may or may
+        not be claimed, so it causes no drift.
         """
         now, ran = count(frame), Ran(rows(frame))
         counted = self._counted()
@@ -86,16 +86,17 @@ class Claims:
         return out
 
     def unknown(self, frame: pd.DataFrame) -> list[str]:
-        """Subjects of a whole run that have no count here: nothing says what they should claim."""
+        """Subjects of a whole run for which there is no count in their environment."""
         counted = self._counted()
         return sorted(
             {key.subject for key in count(frame) if (key.subject, key.environment) not in counted}
         )
 
     def update(self, frame: pd.DataFrame) -> int:
-        """Take over the counts of a whole run; the number of rows that this changes.
+        """Take over the counts of a whole run; return how many rows that changed.
 
-        A count with undecided cases is left as it was.  A row without a case is removed.
+        A count with undecided cases is left as it was.  A row is removed if the run should have
+        cases for it and has none.
         """
         now, ran = count(frame), Ran(rows(frame))
         before = dict(self.counts)
@@ -109,12 +110,12 @@ class Claims:
         return sum(before.get(key) != self.counts.get(key) for key in keys)
 
     def _counted(self) -> set[tuple[str, Environment]]:
-        """The subjects and environments of which there are counts."""
+        """The (subject, environment) pairs that have counts."""
         return {(key.subject, key.environment) for key in self.counts}
 
 
 def count(frame: pd.DataFrame) -> dict[Key, Count]:
-    """The counts of a run.  A record that is missing counts where its subject ran."""
+    """The counts of a run.  A missing record counts in the environment where its subject ran."""
     of_cases = [r for r in rows(frame) if r.case and r.status != Status.NOT_INSTALLED]
     places = {r.subject: Environment.of(r) for r in of_cases if r.device}
     out: dict[Key, Count] = {}
@@ -132,7 +133,7 @@ def count(frame: pd.DataFrame) -> dict[Key, Count]:
 
 
 def read(folder: Path) -> Claims:
-    """The claims in `folder`, none where there is no file of them.  Raises BaselineError."""
+    """The claims in `folder`; none if it has no file of claims.  Raises BaselineError."""
     path = folder / FILE
     held: Iterable[tuple[tuple[str, ...], dict[str, int]]] = ()
     if path.exists():
@@ -141,7 +142,7 @@ def read(folder: Path) -> Claims:
 
 
 def write(claims: Claims, folder: Path) -> list[Path]:
-    """Write the file where its text changes; the paths touched."""
+    """Write the file if its text changes; return the paths written."""
     path = folder / FILE
     held = {key: {"claimed": claimed} for key, claimed in claims.counts.items()}
     return [path] if write_rows(path, KEY, VALUES, held) else []
@@ -153,5 +154,5 @@ def _drift(key: Key, before: int, now: Count) -> Drift:
 
 
 def _vanished(key: Key, before: int) -> Drift:
-    """The drift of a check of which no case was collected."""
+    """The drift for a check without any collected case."""
     return Drift(key.subject, "0 of 0 cases", key.check, CLAIMS, before, None, vanished=True)

@@ -17,15 +17,15 @@ from harness.results.record import write_atomically
 if TYPE_CHECKING:
     from harness.results.record import Record, Row
 
-#: The integer of a drift that counts the cases which a subject claims; see `harness.gate.claims`.
+#: `Drift.integer` for a count of the cases that a subject claims; see `harness.gate.claims`.
 CLAIMS = "claims"
-_DIGITS = 19  # more than these are no count of bytes, and int() refuses thousands of them
+_DIGITS = 19  # a number with more digits is not a byte count; int() refuses thousands
 
 _Key = TypeVar("_Key", bound=tuple[str, ...])
 
 
 class Environment(NamedTuple):
-    """What integers depend on beside case and check: device kind, threads and versions."""
+    """What integers depend on besides case and check: device kind, threads and versions."""
 
     device: str
     threads: str
@@ -39,20 +39,20 @@ class Environment(NamedTuple):
 
     @property
     def packages(self) -> list[tuple[str, str]]:
-        """(package, version) of each."""
+        """(package, version) pairs."""
         parts = (part.partition("=") for part in self.versions.split())
         return [(package, version) for package, _, version in parts]
 
 
 class BaselineError(Exception):
-    """A baseline file cannot be read; the message names file, line and column."""
+    """A baseline file cannot be read; the message names file and, if known, line and column."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """An integer that is not what the baseline says.  None: there is no such integer.
+    """An integer that differs from its baseline.  baseline or now is None if there is none.
 
-    vanished: nothing ran that could have had it.
+    vanished: there is no record any more that could have the integer.
     """
 
     subject: str
@@ -74,7 +74,7 @@ class Drift:
 
 
 class Ran:
-    """Which subjects a run had, and where: decides which rows without a record have vanished."""
+    """Which subjects a run had, and where: decides if a row without a record has vanished."""
 
     def __init__(self, records: Iterable[Row]) -> None:
         self._subjects: set[str] = set()
@@ -90,10 +90,11 @@ class Ran:
                 self._versions.setdefault(package, set()).add(version)
 
     def expected(self, subject: str, where: Environment) -> bool:
-        """True if a row of `subject` in the environment `where` must have a record in a whole run.
+        """True if a whole run must have a record for a row of `subject` in environment `where`.
 
-        Of a subject that ran: in its own environment.  Of one without any record (not even that
-        it is not installed): on this machine, at versions that no other subject contradicts.
+        If the subject has records: only in the environments where it ran.  If it has none (not
+        even one that says "not installed"): on this kind of device with this number of threads,
+        at versions that no other subject contradicts.
         """
         if subject in self._subjects:
             return (subject, where) in self._here
@@ -105,7 +106,7 @@ class Ran:
 def read_rows(
     path: Path, key: Sequence[str], values: Sequence[str]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, int]]]:
-    """The keys and integers of one file, empty cells left out.  Raises BaselineError."""
+    """The keys and integers of one file, without empty cells.  Raises BaselineError."""
     header = [*key, *values]
     seen: set[tuple[str, ...]] = set()
     for number, line in _lines(path):
@@ -118,7 +119,7 @@ def read_rows(
             raise BaselineError(f"{where}: {len(line)} columns, not {len(header)}")
         this = tuple(line[: len(key)])
         if this in seen:
-            raise BaselineError(f"{where}: a second row of {' '.join(this[:3])}")
+            raise BaselineError(f"{where}: a second row for {' '.join(this[:3])}")
         seen.add(this)
         yield this, _integers(where, values, line[len(key) :])
 
@@ -129,7 +130,7 @@ def write_rows(
     values: Sequence[str],
     rows: Mapping[_Key, Mapping[str, int]],
 ) -> bool:
-    """Write the rows a blank line apart, or remove the file of none; True if that changed it."""
+    """Write the rows one blank line apart; without rows, remove the file.  True if it changed."""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     text = _to_text(key, values, rows) if rows else ""
     if text == before:
@@ -179,7 +180,7 @@ def _integers(where: str, names: Collection[str], cells: Sequence[str]) -> dict[
 
 @lru_cache(maxsize=1024)
 def _public(version: str) -> str:
-    """A version without its local part: 2.13.0+cpu and 2.13.0 are one, device kind is a column."""
+    """A version without its local part, such as "+cpu": the device kind is a column of its own."""
     try:
         return Version(version).public
     except InvalidVersion:

@@ -1,9 +1,9 @@
-"""Known failures: what shipped releases get wrong, and which records each cause explains.
+"""Known failures: what released packages get wrong, and which records each cause explains.
 
-A cause is written once, by a person, in ``suites/known_failures/<package>.toml``.  Which cases show
-it, and how, is kept by ``harness baseline update`` in the CSV file beside it.  Both are strict: a
-case that is filed and passes is "fixed", one that fails in another way stays red, and a cause or a
-case that matches nothing is stale.
+A cause is written once, by a person, in ``suites/known_failures/<package>.toml``.  The cases that
+show it are in the CSV file of the same name, which ``harness baseline update`` keeps up to date.
+Both are strict: a filed case that passes is "fixed", one that fails in another way stays red, and a
+cause or a case that matches nothing is stale.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """What a record is of: subject, check and case."""
+    """The subject, check and case of a record."""
 
     subject: str
     check: str
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 class Symptom(NamedTuple):
-    """How a case fails.  exception: "" where the check ran to its end and does not hold."""
+    """How a case fails.  exception: "" if the check ran to its end and does not hold."""
 
     kind: str
     exception: str
@@ -65,19 +65,19 @@ class Symptom(NamedTuple):
             if was != is_now
         ]
         if record.status == Status.ERROR and not now.exception:
-            parts = ["but the check did not come back"]  # a crash or a hang is never known
+            parts = ["but the check did not come back"]  # a crash or hang is never a known failure
         return "; ".join(parts)
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One cause.
+    """One cause of known failures.
 
     package: the stem of its files.  subjects, checks: those that it may break.  what: what goes
-    wrong; why: the mechanism, with file and lines.  versions: PEP 440 specifiers by package,
-    outside of which the cause does not apply.  severity: one of `known_files.SEVERITIES`.
-    match: what the exception says, where cases end in one: its type alone would cover any other
-    fault that raises it.  cases: the cases that show it, and how.
+    wrong.  why: the mechanism, with file and lines.  versions: PEP 440 specifiers by package; the
+    cause does not apply to other versions.  severity: one of `known_files.SEVERITIES`.  match: a
+    part of the exception's message, if cases end in an exception; its type alone would also cover
+    other faults that raise it.  cases: the cases that show it, and how each fails.
     """
 
     package: str
@@ -98,18 +98,18 @@ class Cause:
         return f"{self.what} {self.why}"
 
     def speaks(self, record: Record) -> bool:
-        """True if a record that ended in an exception says what the cause says it does."""
+        """True if a record has no exception, or its message contains the cause's `match`."""
         return not record.exception or bool(self.match and self.match in record.message)
 
     def differs(self, record: Record) -> str:
-        """How a broken record of one of the cases differs from it, in words; "" if not."""
+        """How a broken record differs from its filed case, in words; "" if it does not."""
         difference = self.cases[Place.of(record)].differs(record)
         if not difference and not self.speaks(record):
             difference = f"with an exception that says {self.match!r}"
         return difference
 
     def applies(self, versions: Mapping[str, str]) -> bool:
-        """True if every package of the cause is in `versions` at a version that it names."""
+        """True if `versions` has every package of the cause, at a version that the cause allows."""
         return all(
             name in versions and _holds(spec, versions[name])
             for name, spec in self.versions.items()
@@ -118,9 +118,9 @@ class Cause:
 
 @dataclass(frozen=True)
 class Stale:
-    """Cases of one subject that are filed under a cause and that nothing in a whole run matches.
+    """Cases of one subject that are filed under a cause but matched no record of a whole run.
 
-    places: the cases; none for a subject of the cause, or a cause, without any.
+    places: the cases; empty if the cause has no filed case of the subject.
     """
 
     cause: Cause
@@ -129,23 +129,23 @@ class Stale:
 
     @property
     def id(self) -> str:
-        """The cause's."""
+        """The id of the cause."""
         return self.cause.id
 
     def __str__(self) -> str:
-        """One line: where it stands, and what is wrong."""
+        """One line: the file and the cause, and what is wrong."""
         where = f"{self.cause.package}.toml, {self.id}"
         if not self.places:
             return f"{where}: no case of {self.subject} is filed under it"
         more = f" and {len(self.places) - 1} more" if len(self.places) > 1 else ""
-        return f"{where}: nothing ran of {' '.join(self.places[0])}{more}"
+        return f"{where}: did not run: {' '.join(self.places[0])}{more}"
 
 
 def judge(record: Record, causes: Iterable[Cause]) -> Record:
-    """Give the record the status that known failures make of it, and return it.
+    """Set the status of a record from the known failures, and return the record.
 
-    A failure that is filed under a cause becomes "known"; a pass, "fixed".  One that fails in
-    another way stays what it is, and its message says how it differs.
+    If its case is filed under a cause, a failure becomes "known" and a pass "fixed".  A failure
+    of another kind than filed keeps its status, and its message says how it differs.
     """
     cause = filed_under(record, causes)
     if cause is None or not cause.applies(record.versions):
@@ -163,22 +163,22 @@ def judge(record: Record, causes: Iterable[Cause]) -> Record:
 
 
 def filed_under(record: Record, causes: Iterable[Cause]) -> Cause | None:
-    """The cause under which a record's case is filed, at whatever versions."""
+    """The cause under which a record's case is filed, whether or not its versions fit."""
     place = Place.of(record)
     return next((cause for cause in causes if place in cause.cases), None)
 
 
 def exhausted(record: Record) -> bool:
-    """True if the subject ran out of memory: never a known failure, whatever an entry says."""
+    """True if the subject ran out of memory, which is never a known failure."""
     return record.kind == Kind.OUT_OF_MEMORY or record.exception in OUT_OF_MEMORY
 
 
 def stale(causes: Iterable[Cause], frame: pd.DataFrame) -> list[Stale]:
-    """What can match nothing: a case is gone, or a subject, or a package, or nothing is filed.
+    """Causes that match nothing: a case, subject or package is gone, or no case is filed.
 
-    Left alone: subjects that are not installed, or at whose versions the cause does not apply,
-    and cases whose records are missing, since a lost shard says nothing of them.
-    Only meaningful for a whole run: under a selection most cases have no record.
+    Not stale: causes of subjects that are not installed, or whose versions the cause excludes, and
+    cases whose records are missing, since a lost shard says nothing about them.
+    Only meaningful for a whole run: in a partial run most cases have no record.
     """
     by_subject: dict[str, list[Row]] = {}
     for row in rows(frame):
@@ -193,7 +193,7 @@ def stale(causes: Iterable[Cause], frame: pd.DataFrame) -> list[Stale]:
 
 def _stale(cause: Cause, subject: str, records: Sequence[Row]) -> Stale | None:
     if records and not any(r.case for r in records):
-        return None  # not installed, or not to be loaded: nothing could run
+        return None  # not installed or not loadable: nothing could run
     came = [r for r in records if r.status != Status.MISSING]
     applied = [r for r in came if cause.applies(r.versions)]
     stated = any(set(cause.versions) <= set(r.versions) for r in came)

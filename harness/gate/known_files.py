@@ -1,7 +1,7 @@
-"""The files of ``suites/known_failures``: causes as people write them, cases as the machine does.
+"""Reads and writes ``suites/known_failures``: causes written by people, cases by the machine.
 
-``<package>.toml`` holds one table a cause; ``<package>.csv`` the cases that show it, one a row.
-Everything in them is validated, and a mistake is one line that names file, entry and field.
+``<package>.toml`` holds one table per cause, ``<package>.csv`` one row per case that shows it.
+Everything is validated; the error for a mistake is one line that names file, entry and field.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from harness.gate.known import Cause, Place, Symptom
 from harness.results.ended import OUT_OF_MEMORY
 from harness.results.finding import NAMES
 
-#: What a user meets: a wrong answer without an error; an exception; more bytes than needed; an
-#: input accepted, or a state changed, that should have been refused.
+#: What a user sees, in this order: a wrong answer without an error; an exception; more bytes than
+#: needed; bad input that is accepted, or that changes the state.
 SEVERITIES = ("silent", "error", "bytes", "refusal")
 
 FIELDS = ("subjects", "what", "why", "link", "versions", "severity", "checks")
-#: Needed where a case ends in an exception: a part of what it says, in the package's own words.
+#: Required if a case ends in an exception: a part of its message, in the package's own words.
 MATCH = "match"
 KEY = ("cause", "subject", "check", "case", "kind", "exception")
 VALUES = ("first_bad",)
 
 
 class KnownFailuresError(Exception):
-    """A file of known failures is wrong; the message names file, entry and field."""
+    """A file of known failures is invalid; the message names file, entry and field."""
 
 
 def load(*folders: Path) -> list[Cause]:
-    """Every cause of every file in the folders; none where there is no folder.
+    """Every cause in the files of the folders; a folder that does not exist has none.
 
-    Raises KnownFailuresError, also for an id or a case that stands in two places.
+    Raises KnownFailuresError, also for an id that is used twice or a case under two causes.
     """
     tables = [path for folder in folders for path in sorted(folder.glob("*.toml"))]
     causes = [cause for path in tables for cause in _causes(path)]
@@ -51,7 +51,7 @@ def load(*folders: Path) -> list[Cause]:
 
 
 def write(causes: Iterable[Cause], folder: Path) -> list[Path]:
-    """Write the CSV files whose text changes, remove those without rows; the paths touched."""
+    """Write the CSV files whose text changes, remove those without rows; return those paths."""
     packages: dict[str, list[Cause]] = {}
     for cause in causes:
         packages.setdefault(cause.package, []).append(cause)
@@ -73,7 +73,7 @@ def _rows(causes: Iterable[Cause]) -> dict[tuple[str, ...], dict[str, int]]:
 
 
 def _file_cases(path: Path, causes: dict[str, Cause]) -> None:
-    """Read one CSV file into the causes of its package."""
+    """Read one CSV file, and add its cases to the causes of its package."""
     try:
         held = list(read_rows(path, KEY, VALUES))
     except BaselineError as error:
@@ -92,11 +92,11 @@ def _file_cases(path: Path, causes: dict[str, Cause]) -> None:
             raise KnownFailuresError(f"{where}: exception: {exception} is never a known failure")
         if exception and not cause.match:
             raise KnownFailuresError(
-                f"{path.stem}.toml, {name}: {MATCH} is missing, a part of what {exception} says: "
-                f"{' '.join(place)} ends in it"
+                f"{path.stem}.toml, {name}: {MATCH} is missing, a part of the exception's message: "
+                f"{' '.join(place)} ends in {exception}"
             )
         if place in cause.cases:
-            raise KnownFailuresError(f"{where}: case: a second row of {' '.join(place)}")
+            raise KnownFailuresError(f"{where}: case: a second row for {' '.join(place)}")
         cause.cases[place] = Symptom(kind, exception, values.get("first_bad"))
 
 
@@ -108,7 +108,7 @@ def _member(where: str, name: str, value: str, allowed: tuple[str, ...]) -> None
 
 
 def _refuse_second_ids(causes: Iterable[Cause]) -> None:
-    """An id is used once in all files: it is all that a record says of its cause."""
+    """Refuse an id used twice in all files: a record names its cause by the id alone."""
     seen: dict[str, Cause] = {}
     for cause in causes:
         if cause.id in seen:
@@ -131,7 +131,7 @@ def _refuse_second_places(causes: Iterable[Cause]) -> None:
 
 
 def _causes(path: Path) -> list[Cause]:
-    """The causes of one file, whose stem is the package, without their cases."""
+    """The causes in one TOML file, without their cases; the file's stem is the package."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -144,7 +144,7 @@ def _causes(path: Path) -> list[Cause]:
 def _cause(path: Path, name: str, raw: Any) -> Cause:
     where = f"{path.name}, {name}"
     if not isinstance(raw, dict):
-        raise KnownFailuresError(f"{where}: must be a table, one for each cause, got {raw!r}")
+        raise KnownFailuresError(f"{where}: must be a table, one per cause, got {raw!r}")
     for key in raw:
         if key not in (*FIELDS, MATCH):
             raise KnownFailuresError(
@@ -169,13 +169,13 @@ def _cause(path: Path, name: str, raw: Any) -> Cause:
 
 def _text(where: str, name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise KnownFailuresError(f"{where}: {name} must be a text that is not empty, got {value!r}")
+        raise KnownFailuresError(f"{where}: {name} must be a non-empty string, got {value!r}")
     return " ".join(value.split())
 
 
 def _texts(where: str, name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise KnownFailuresError(f"{where}: {name} must be a list of texts, got {value!r}")
+        raise KnownFailuresError(f"{where}: {name} must be a list of strings, got {value!r}")
     return tuple(_text(where, name, item) for item in value)
 
 

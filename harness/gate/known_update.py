@@ -1,4 +1,4 @@
-"""Keeping the cases of known failures: what moves by itself, and what only a person may file."""
+"""Updates the cases of known failures: filed ones follow a run, a person files new ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BROKEN = (Status.FAIL.value, Status.ERROR.value)
 
 
 class CannotFile(Exception):
-    """Nothing can be filed as asked; the message is one line."""
+    """The records cannot be filed as asked; the message is one line."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Refiled:
     """What an update did.
 
     moved: cases that now fail in another way under the same cause.  dropped: cases that pass or
-    are gone.  frame: the records as the changed files judge them.
+    are gone.  frame: the records with their status after the update.
     """
 
     frame: pd.DataFrame
@@ -42,18 +42,18 @@ class Refiled:
 
 @dataclass
 class Filed:
-    """What was filed under a cause, and the records that never are: crashes, hangs, no memory."""
+    """added: cases filed under a cause.  refused: crashes, hangs and exhausted memory."""
 
     added: list[Place] = field(default_factory=list)
     refused: list[Place] = field(default_factory=list)
 
 
 def update(causes: Sequence[Cause], frame: pd.DataFrame, *, whole: bool = False) -> Refiled:
-    """Let cases that are filed follow the records of a run; nothing new is filed.
+    """Adapt the filed cases to the records of a run; no new case is filed.
 
-    A case that fails in another way keeps its cause, unless it ends in an exception that says
-    something else; one that passes is dropped.  whole: so is one
-    that was not run, although every case was to run.
+    A case that fails in another way keeps its cause, unless it ends in an exception without the
+    text that the cause gives as `match`.  A case that passes is dropped.  whole: every case was to
+    run, so a case that did not run is dropped as well.
     """
     out = Refiled(frame.copy())
     dropped, moved = [], []
@@ -90,8 +90,8 @@ def file_under(
 ) -> Filed:
     """File the broken records of a run under the cause `name`, which a person has written.
 
-    subjects, checks: of the records to file, all that the cause lists where none are given; cases:
-    globs.  A case that fails in another way than its own cause says is taken out of that one.
+    subjects, checks: which records to file; by default all that the cause lists.  cases: globs;
+    by default every case.  A record already filed under another cause moves to this one.
     Raises CannotFile.
     """
     cause = _named(name, causes)
@@ -105,13 +105,13 @@ def file_under(
         and (not cases or any(fnmatchcase(row.case, pattern) for pattern in cases))
     ]
     if not chosen:
-        raise CannotFile(f"--cause {name}: no broken record of the last run is to be filed")
+        raise CannotFile(f"--cause {name}: the last run has no broken record to file")
     out = Filed()
     for row in chosen:
         if not cause.applies(row.versions):
             raise CannotFile(
-                f"--cause {name}: is of {_words(cause.versions)}, "
-                f"the records are of {_words(row.versions)}"
+                f"--cause {name}: applies to {_words(cause.versions)}, "
+                f"but the records are from {_words(row.versions)}"
             )
         place = Place.of(row)
         if not _may_be_known(row):
@@ -134,7 +134,7 @@ def _indexed(frame: pd.DataFrame, statuses: Collection[str]) -> Iterator[tuple[i
 
 
 def _may_be_known(row: Row) -> bool:
-    """False for what is never known: a crash, a hang, an exhausted machine."""
+    """False for what is never a known failure: a crash, a hang, a machine out of memory."""
     came_back = row.status == Status.FAIL or bool(row.exception)
     return came_back and not known.exhausted(row)
 

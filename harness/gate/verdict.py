@@ -29,12 +29,13 @@ _PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was mis
 
 @dataclass
 class Verdict:
-    """What the gate says of a run.
+    """What the gate says about a run.
 
-    reasons: why it is red, none if it is green.  counts: records by status.  broken: the rows of
-    the frame that make it red, the first of each subject and check in front.  no_baseline: records
-    whose integers no row fits.  no_claims: subjects whose claims no row counts.  known: (cause,
-    records that it explains).  outside: failures of tests that are no conformance checks.
+    reasons: why it is red; empty if it is green.  counts: records by status.  broken: the rows of
+    the frame that make it red, starting with the first of each kind of failure.  no_baseline: the
+    number of records with integers but no baseline row.  no_claims: subjects without a baseline
+    of claims.  known: (cause, number of records that it explains).  outside: failures of tests
+    that are not conformance checks.
     """
 
     reasons: list[str] = field(default_factory=list)
@@ -61,17 +62,17 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """One line: the colour, and the first thing to know."""
+        """One line: the colour, and the reasons or the number of checks that hold."""
         if self.red:
             return f"Red: {'; '.join(self.reasons)}"
         holds = f"{self.counts.get(Status.PASS, 0)} checks hold"
         if not self.whole:
-            return f"Green for a part: {holds} of a run that was not whole"
+            return f"Green for a part: {holds}; the run was not whole"
         return f"Green: {holds}"
 
     @property
     def colour(self) -> str:
-        """The verdict in a word or three, for a title."""
+        """The verdict in one to four words, for a title."""
         if self.red:
             return "Red"
         return "Green" if self.whole else "Green for a part"
@@ -97,11 +98,11 @@ def judge(
     need_whole: bool = False,
     strays: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict over a frame of completed records.
+    """The verdict on a frame of completed records.
 
     run: whether everything was collected, how pytest ended, what failed outside the matrix.
-    required: subjects that must be installed.  need_whole: red for a run of a part.  strays: what
-    `strays` found.
+    required: subjects that must have run.  need_whole: a partial run is red.  strays: what
+    `harness.results.complete.strays` found.
     """
     comparison = baselines.compare(frame, whole=run.whole)
     explained = frame.loc[frame["status"] == Status.KNOWN.value, "known"].value_counts()
@@ -189,7 +190,7 @@ def _reasons(verdict: Verdict) -> list[str]:
 
 
 def _run_reasons(verdict: Verdict, run: RunInfo) -> list[str]:
-    """Red for a run that did not end as the records say it should have."""
+    """Reasons to be red if the run ended in another way than its records explain."""
     if run.exit_status is None:
         return ["the run did not end by itself"]
     if run.exit_status in _PYTEST_ENDINGS:
@@ -202,7 +203,7 @@ def _run_reasons(verdict: Verdict, run: RunInfo) -> list[str]:
 
 
 def _required(frame: pd.DataFrame, required: Iterable[str]) -> list[str]:
-    """Red for a subject that had to run and did not."""
+    """A reason to be red for each required subject that did not run."""
     of_cases = frame[(frame["case"] != "") & (frame["status"] != Status.NOT_CLAIMED.value)]
     ran = set(of_cases["subject"])
     return [f"required subject {name} did not run" for name in required if name not in ran]

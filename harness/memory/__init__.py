@@ -1,8 +1,8 @@
-"""Exact memory of a call, in bytes of torch's allocators, and figures that are merely indicative.
+"""Exact memory of a call, from torch's allocators, and figures that are only indicative.
 
-`measure` is what gates: integers that repeat to the byte.  `secondary` (resident memory, memray)
-and `peak_resident_bytes` are for reading only.  What the numbers hold and what they cannot is said
-in `probe`.
+The gate uses `measure`, whose integers repeat to the byte.  `secondary` (resident memory, memray)
+and `peak_resident_bytes` are for reading only.  `probe` says what the numbers include and what
+they do not.
 """
 
 from harness.memory.canary import check_probe

@@ -1,4 +1,4 @@
-"""The canary: known patterns that the probe must read to the byte before it is believed."""
+"""The canary: known patterns that the probe must read to the byte before it is trusted."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from harness.memory import events
 from harness.memory.events import Ledger, ProbeError
 
 MEBI = 1 << 20
-ODD = 4097  # no multiple of any alignment: what is rounded up shows
+ODD = 4097  # not a multiple of any alignment, so that rounding up shows
 
-_passed: set[int] = set()  # processes, by id: a fork starts over
+_passed: set[int] = set()  # ids of processes that passed: a fork starts over
 
 
 def check_probe() -> None:
-    """Hold the CPU probe to known truth, once per process.
+    """Test the CPU probe on known patterns, once per process.
 
-    Raises ProbeError saying what was read and what is true: a probe that is broken, or a release
-    of torch whose private parts moved, must not turn into a pass.
+    Raises ProbeError with the figure that was read and the right one: a broken probe, or a release
+    of torch with another private API, must not lead to a pass.
     """
     if os.getpid() in _passed:
         return
@@ -49,7 +49,7 @@ def _allocate() -> Tensor:
 
 
 def _check_pattern() -> None:
-    """1 MiB that stays, and 4097 bytes twice, one after the other.  A foreign block is freed."""
+    """Allocate 1 MiB that stays and twice 4097 bytes, in turn; free a block from before."""
     old = [torch.empty(ODD, dtype=torch.uint8)]
 
     def pattern() -> Tensor:
@@ -57,8 +57,8 @@ def _check_pattern() -> None:
             old.clear()
             return _allocate()
 
-    # torch warns on stderr of the first free whose allocation it did not see.  That first one is
-    # made here, where the line can be dropped without losing another.
+    # torch warns on stderr of the first free whose allocation it did not see.  That free happens
+    # here, where the line can be dropped without losing another.
     with _silent_stderr():
         kept, ledger = _ledger(pattern)
     del kept
@@ -76,7 +76,7 @@ def _check_workspace() -> None:
     q = torch.zeros(1, 1, 256, 32)
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         out, ledger = _ledger(partial(scaled_dot_product_attention, q, q, q, is_causal=True))
-    # Beside its output the kernel returns one float32 log-sum-exp a query.
+    # Besides its output the kernel returns one float32 log-sum-exp a query.
     returned = out.nbytes + 4 * q.shape[2]
     if ledger.peak <= returned:
         raise ProbeError(

@@ -30,7 +30,7 @@ class Use:
 def record(fn: Callable[[], T], device: torch.device) -> tuple[T, Use]:
     """Call `fn` between two synchronisations of `device`, with peak statistics reset.
 
-    The warm-up is the caller's: the first calls make cuBLAS and cuDNN workspaces, which stay.
+    The caller must warm up: the first calls make cuBLAS and cuDNN workspaces, which stay.
     Raises ProbeError without CUDA, or where the allocator keeps no statistics of requested bytes.
     """
     if not torch.cuda.is_available():

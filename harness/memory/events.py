@@ -1,8 +1,8 @@
-"""What the CPU allocator did during a call, from torch's profiler, and the ledger that it makes.
+"""What the CPU allocator did during a call, from torch's profiler, and the sums over it.
 
 The profiler reports each allocation and each free of the c10 CPU allocator with its address and
 the bytes asked for (without alignment).  The tree of events that holds the addresses is private
-API: whatever is not as expected raises `ProbeError`, and `canary` holds the whole to known truth.
+API: anything unexpected raises `ProbeError`, and `canary` tests the whole on known patterns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STEP = "harness.step:"
 
 
 class ProbeError(Exception):
-    """Memory cannot be measured exactly here.  A check that needs it is in error, never passed."""
+    """Memory cannot be measured exactly here.  A check that needs it ends in an error."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Step:
     """Bytes of one marked part of a call, beyond what was held when it began.
 
     peak_bytes: most held at a time; retained_bytes: held at its end (negative if it freed more
-    than it kept); held_bytes: held at its end since the call began.
+    than it kept); held_bytes: held at its end, counted from the start of the whole call.
     """
 
     name: str
@@ -68,9 +68,9 @@ class Log:
 def record(fn: Callable[[], T]) -> tuple[T, Log]:
     """Call `fn` and log what the CPU allocator did meanwhile in this thread.
 
-    Raises ProbeError where the profiler is taken or does not report what is needed.
+    Raises ProbeError where the profiler is in use already or does not report what is needed.
     """
-    # Read when the profiler starts for the first time; it prints start and stop lines otherwise.
+    # The profiler reads this when it first starts; otherwise it prints start and stop lines.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     if torch._C._autograd._profiler_enabled():
         raise ProbeError("a profiler is running already; memory cannot be measured under it")
@@ -86,7 +86,7 @@ def record(fn: Callable[[], T]) -> tuple[T, Log]:
 
 @contextmanager
 def _private_api() -> Iterator[None]:
-    """What fails in here is not the caller's call but torch, which is not as expected."""
+    """Make errors in here ProbeErrors: they come from torch, not from the measured call."""
     try:
         yield
     except (AttributeError, ImportError, RuntimeError, TypeError) as error:
@@ -96,10 +96,10 @@ def _private_api() -> Iterator[None]:
 
 
 def _start() -> Callable[[], Any]:
-    """Start the profiler; returns what stops it and gives its trace.
+    """Start the profiler; returns a function that stops it and returns its trace.
 
-    What `torch.profiler.profile(profile_memory=True)` does, but for the scopes: operators are not
-    recorded, which are most of the events and most of the cost.
+    Does what `torch.profiler.profile(profile_memory=True)` does, but does not record operators:
+    they are most of the events and most of the cost.
     """
     from torch._C import _autograd
     from torch._C import _profiler as kineto
@@ -116,7 +116,7 @@ def _start() -> Callable[[], Any]:
     activities, scopes = {kineto.ProfilerActivity.CPU}, {kineto.RecordScope.USER_SCOPE}
     # All names are looked up before the first call, so that nothing is left half started.
     prepare, stop = _autograd._prepare_profiler, _autograd._disable_profiler
-    enable: Any = _autograd._enable_profiler  # the stub of it leaves out the scopes
+    enable: Any = _autograd._enable_profiler  # its stub leaves out the scopes
     prepare(config, activities)
     enable(config, activities, scopes)
     return stop
@@ -164,8 +164,8 @@ class Ledger:
 def add_up(log: Log) -> Ledger:
     """Match each free to the allocation at its address, and add up.
 
-    A free without one belongs to a block from before the call: it is noted, not subtracted, for
-    its bytes were never added (a plain running sum of the events goes wrong here).
+    A free without one belongs to a block from before the call: it is noted, not subtracted,
+    because its bytes were never added (a plain running sum of the events goes wrong here).
 
     Raises ProbeError for two allocations at one address without a free between them, as when a
     block was freed by a thread that the profiler does not see.
@@ -176,7 +176,7 @@ def add_up(log: Log) -> Ledger:
     for change in log.changes:
         if change.size > 0:
             if change.address in live:
-                raise ProbeError("a block was freed unseen, by another thread perhaps")
+                raise ProbeError("a block was freed unseen, perhaps by another thread")
             live[change.address] = change.size
             ledger.held += change.size
             ledger.allocated += change.size

@@ -7,7 +7,7 @@ Bytes are counted from the start of the call: inputs that exist are free, the re
 
 **Why it repeats.**  One torch thread (workspaces grow with the threads), warm-up calls first
 (lazily made constants), and no garbage collection during the calls (reference cycles are freed at
-the collector's whim otherwise).  Gate float32: bfloat16 peaks depend on the instruction set.
+the collector's whim otherwise).  Gate float32 only: bfloat16 peaks depend on the instruction set.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Measurement(Generic[T]):
     before the call that it is seen to free; they lower none of the figures (None on CUDA, whose
     statistics subtract them).  reserved_bytes: the most that the CUDA allocator took from the
     device.  steps: the parts marked by `step`, in order (CPU).  result: what the call returned;
-    not compared.
+    ignored in comparisons.
     """
 
     peak_bytes: int
@@ -110,8 +110,8 @@ def _on_cuda(fn: Callable[[], T], device: torch.device) -> Measurement[T]:
 def _storages(fn: Callable[[], object]) -> dict[int, StorageWeakRef]:
     """Weak references to the CPU storages that `fn` leads to, by address.
 
-    The profiler is silent on the free of a block that it never saw allocated; of the tensors in
-    the closure of `fn` and in the globals that it names, the end shows in these.
+    The profiler does not report the free of a block that it never saw allocated.  For tensors in
+    the closure of `fn` and in the globals that it names, these references show it.
     """
     roots: list[object] = [fn]
     if isinstance(fn, partial):

@@ -14,7 +14,7 @@ def second_difference(p1: int, p2: int, p3: int) -> int:
     """p1 - 2 * p2 + p3, in bytes, of peaks at three equally spaced lengths.
 
     Zero iff the three lie on a line.  A term of c * S**2 bytes adds 2 * c * step**2, however small
-    it is beside the rest: one byte for each of S * S positions adds 2,097,152 at a step of 1024.
+    it is next to the others: one byte for each of S * S positions adds 2,097,152 at a step of 1024.
     """
     return p1 - 2 * p2 + p3
 
@@ -22,7 +22,7 @@ def second_difference(p1: int, p2: int, p3: int) -> int:
 def exponent(sizes: Sequence[int], peaks: Sequence[int]) -> float:
     """Slope of the least-squares line through (log size, log peak): 1 for O(S), 2 for O(S**2).
 
-    To be read, not gated: a small quadratic term beside a large linear one hardly moves it.
+    For reading, not for the gate: a small quadratic term hardly moves it next to a linear one.
     Raises ValueError for fewer than two distinct sizes, unequal lengths, or a number below 1.
     """
     if len(sizes) != len(peaks):

@@ -24,8 +24,8 @@ class Secondary:
     """Approximate bytes; None where this system or installation cannot tell.
 
     resident_peak_bytes: how far resident memory rose above its start (Linux).  A warm call may
-    show 0, for it reuses pages that the process holds.  memray_peak_bytes: memray's high-water mark
-    of the call, its Python objects included.
+    show 0, because it reuses pages that the process holds.  memray_peak_bytes: memray's high-water
+    mark of the call, its Python objects included.
     """
 
     resident_peak_bytes: int | None
@@ -33,7 +33,7 @@ class Secondary:
 
 
 def secondary(fn: Callable[[], object]) -> Secondary:
-    """Call `fn` once for each figure that can be had here."""
+    """Call `fn` once for each figure that is available here."""
     return Secondary(_resident(fn), _memray(fn))
 
 

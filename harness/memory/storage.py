@@ -21,8 +21,8 @@ _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType)
 def tensors_of(root: object) -> Iterator[Tensor]:
     """Every tensor that is reachable through attributes, slots, containers and functions.
 
-    Of a function that is what it closes over, its defaults and its attributes; globals are not
-    followed.  Fake tensors, which an exported graph keeps as examples, hold no memory.
+    From a function, these are what it closes over, its defaults and its attributes; globals are
+    not followed.  Fake tensors, which an exported graph keeps as examples, hold no memory.
     """
     seen: dict[int, object] = {}  # kept alive, or a new object might get the id of one that is gone
     stack = [root]
@@ -60,7 +60,7 @@ def _children(x: object) -> list[object]:
 def _slots(x: object) -> Iterator[object]:
     """What the slots of x hold, and the members of a type written in C, such as `partial`.
 
-    By their descriptors: the names of slots may be private, or a lone text.
+    Read through their descriptors: names in `__slots__` may be private, or it may be one string.
     """
     for cls in type(x).__mro__:
         for member in vars(cls).values():

@@ -1,7 +1,7 @@
-"""MIL programs of coremltools run and measured where there is no Core ML.
+"""Runs and measures coremltools' MIL programs on machines without Core ML.
 
-`interpreter.run` executes the program of a converted model, op by op; `liveness.peak` says what
-memory its intermediate values need.  Neither speaks of the Neural Engine or of Metal: an engine
-may fuse, reorder and accumulate as it likes.  What they do tell is whether the *program* that a
-converter or a graph pass wrote is right, and what it asks for.
+`interpreter.run` executes the program of a converted model, op by op; `liveness.peak` says how much
+memory its intermediate values need.  Neither predicts the Neural Engine or Metal: an engine may
+fuse, reorder and accumulate as it likes.  They do show whether the *program* that a converter or a
+graph pass wrote is right, and how much memory it asks for.
 """

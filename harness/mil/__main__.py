@@ -1,6 +1,6 @@
-"""What a saved model's program is made of and needs: ``python -m harness.mil model.mlpackage``.
+"""Prints the ops of a saved model and the memory it needs: ``python -m harness.mil m.mlpackage``.
 
-Exit status 0; 1 where an op has no code in the interpreter; 2 for a file that cannot be read.
+Exit status: 0; 1 if the interpreter has no code for an op; 2 if the file cannot be read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from harness.mil.errors import MilError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print ops, bounds of the peak, and what is live there; the exit status."""
+    """Print the ops, bounds on the peak bytes, and what is live at the peak.
+
+    Returns the exit status.
+    """
     if len(arguments) != 1 or arguments[0].startswith("-"):
         return _refuse("give one model: python -m harness.mil model.mlpackage")
     path = Path(arguments[0])
@@ -26,13 +29,13 @@ def main(arguments: Sequence[str]) -> int:
         program = _load(path)
     except MilError as error:
         return _refuse(str(error))
-    except Exception as error:  # whatever coremltools and protobuf make of such a file
-        return _refuse(f"{path} is no Core ML model: {type(error).__name__}: {error}")
+    except Exception as error:  # coremltools and protobuf can raise anything on such a file
+        return _refuse(f"{path} is not a Core ML model: {type(error).__name__}: {error}")
     return max(_show(name, function) for name, function in program.functions.items())
 
 
 def _load(path: Path) -> Any:
-    with hushed():  # importing coremltools tells of what only a Mac has
+    with hushed():  # on import, coremltools warns that libraries which only macOS has are missing
         from harness.mil.interpreter import load
 
         return load(str(path))

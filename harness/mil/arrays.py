@@ -1,4 +1,4 @@
-"""What a MIL variable holds, without coremltools, whose import takes seconds."""
+"""Types of what a MIL variable holds; does not import coremltools, which takes seconds."""
 
 from __future__ import annotations
 

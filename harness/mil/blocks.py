@@ -1,4 +1,4 @@
-"""Walking through the ops of a MIL block, blocks inside ops included."""
+"""Walks the ops of a MIL block, including those in blocks inside ops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def reads(op: Any) -> Iterator[Any]:
-    """Every variable that an op reads, in blocks inside it too."""
+    """Every variable that an op reads, also in the blocks inside it."""
     yield from op.get_flattened_inputs()
     for block in op.blocks:
         yield from block.outputs
@@ -16,13 +16,13 @@ def reads(op: Any) -> Iterator[Any]:
 
 
 def last_reads(ops: Sequence[Any], returned: Sequence[Any]) -> dict[Any, int]:
-    """For each variable the number of the last op that reads it; len(ops) for what is returned."""
+    """For each variable, the index of the last op that reads it; len(ops) if it is returned."""
     last = {var: at for at, op in enumerate(ops) for var in reads(op)}
     return last | dict.fromkeys(returned, len(ops))
 
 
 def all_ops(ops: Sequence[Any]) -> Iterator[Any]:
-    """Every op, those in blocks inside others too."""
+    """Every op, including those in blocks inside others."""
     for op in ops:
         yield op
         for block in op.blocks:
@@ -30,5 +30,5 @@ def all_ops(ops: Sequence[Any]) -> Iterator[Any]:
 
 
 def is_weight(op: Any) -> bool:
-    """True for a constant, stored plainly or compressed: there before a run begins."""
+    """True for an op that makes a constant, plain or compressed: it is there before a run."""
     return bool(op.op_type == "const" or op.op_type.startswith("constexpr_"))

@@ -1,4 +1,4 @@
-"""PyTorch modules converted to Core ML models, on any machine: nothing here loads or compiles."""
+"""Converts PyTorch modules to Core ML models, on any machine: no model is loaded or compiled."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ def convert(
     pipeline: Any = None,
     dynamic_shapes: Any = None,
 ) -> Any:
-    """An ML program (`MLModel`) of a module in eval mode; its mutated buffers become states.
+    """The ML program (an `MLModel`) of a module in eval mode; its mutated buffers become states.
 
-    precision: of the arithmetic; states are float16 in either, Core ML knows no others.
-    pipeline: a `PassPipeline` in place of the default one; dynamic_shapes: as `torch.export`
-    takes them.
+    precision: of the arithmetic; states are always float16, as Core ML has no others.
+    pipeline: a `PassPipeline` in place of the default one.  dynamic_shapes: as in `torch.export`.
 
-    Exported without decompositions beyond the ATen dialect, so that attention arrives as one op;
-    for iOS 18, the first target with that op and with states.  Raises what `torch.export` and
-    coremltools raise for what they cannot convert.
+    The export decomposes no further than the ATen dialect, so that attention arrives as one op.
+    The target is iOS 18, the first with that op and with states.  Raises whatever `torch.export`
+    and coremltools raise if they cannot convert the module.
     """
     with hushed():
         import coremltools as ct
@@ -48,11 +47,11 @@ def convert(
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Hold back warnings, logs and the progress bars of a conversion, errors excepted."""
+    """Suppress the warnings, logs and progress bars of a conversion, but not its errors."""
     with quiet(), redirect_stderr(io.StringIO()):
         yield
 
 
 def input_names(model: Any) -> list[str]:
-    """Inputs of a converted model, in the order of the module's flattened arguments."""
+    """Names of a converted model's inputs, in the order of the module's flattened arguments."""
     return [value.name for value in model.get_spec().description.input]

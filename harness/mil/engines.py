@@ -1,6 +1,6 @@
-"""What runs a converted model: the interpreter anywhere, Core ML itself on macOS.
+"""Engines that run a converted model: the interpreter anywhere, Core ML itself on macOS.
 
-Both take NumPy arrays by name, so that the same checks run on either.
+Both take NumPy arrays by name, so that the same checks run on both.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ NEEDS_MACOS = "needs macOS: Core ML predicts nowhere else"
 
 
 class Engine(Protocol):
-    """A model with state of its own."""
+    """Runs a model and holds its states."""
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One run: outputs by name; the states go on from where they were."""
+        """One run, which continues from the current states: outputs by name."""
         ...
 
     def reset(self) -> None:
-        """States as new."""
+        """Put the states back to what they were at first."""
         ...
 
     def state_bytes(self) -> dict[str, int]:
@@ -35,7 +35,7 @@ class Engine(Protocol):
 
 
 class Interpreted:
-    """`harness.mil.interpreter` on a MIL program, with fresh states."""
+    """Runs a MIL program in `harness.mil.interpreter`, starting from fresh states."""
 
     def __init__(self, program: Any) -> None:
         from harness.mil.interpreter import Interpreter
@@ -48,7 +48,7 @@ class Interpreted:
         return self._interpreter.run(inputs, self.states)
 
     def reset(self) -> None:
-        """All states zero."""
+        """Set all states to zero."""
         from harness.mil.interpreter import make_states
 
         self.states = make_states(self.program)
@@ -59,16 +59,16 @@ class Interpreted:
 
 
 class Predicted:
-    """`MLModel.predict` of a converted model, on the CPU alone for comparable numbers.
+    """Runs a converted model with `MLModel.predict`, on the CPU only, for comparable numbers.
 
-    Raises Unsupported elsewhere than on macOS.
+    Raises Unsupported on anything but macOS.
     """
 
     def __init__(self, model: Any) -> None:
         require_macos()
         import coremltools as ct
 
-        # Converted with `skip_model_load`: compiled and loaded now.
+        # The model was converted with `skip_model_load`; this compiles and loads it.
         self.model = ct.models.MLModel(
             model.get_spec(), weights_dir=model.weights_dir, compute_units=ct.ComputeUnit.CPU_ONLY
         )
@@ -80,12 +80,12 @@ class Predicted:
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     def reset(self) -> None:
-        """A new state, if the model has any."""
+        """Make new states, if the model has any."""
         has_state = len(self.model.get_spec().description.state) > 0
         self.state = self.model.make_state() if has_state else None
 
     def state_bytes(self) -> dict[str, int]:
-        """See `Engine.state_bytes`; as the model declares them, float16."""
+        """See `Engine.state_bytes`; computed from the declared shapes, in float16."""
         states = self.model.get_spec().description.state
         shapes = {s.name: s.type.stateType.arrayType.shape for s in states}
         return {name: 2 * math.prod(shape) for name, shape in shapes.items()}

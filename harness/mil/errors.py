@@ -1,4 +1,4 @@
-"""What can be wrong with a MIL program or with how it is run."""
+"""Errors in a MIL program or in how it is run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class UnknownOpError(MilError):
 
 
 class DeclaredError(MilError):
-    """An op's value has another shape or dtype than the program declares."""
+    """An op's value does not have the shape or dtype that the program declares."""
 
 
 class InputError(MilError):
-    """The inputs or states given are not those of the program."""
+    """The inputs or states given are not those that the program takes."""

@@ -1,7 +1,7 @@
-"""What ExecuTorch's Core ML delegate holds: a model package, out of an ahead-of-time blob.
+"""Unpacks the Core ML model package from the blob that ExecuTorch's Core ML delegate stores.
 
-The delegate's bytes are a small file system: the files, and behind them a footer in JSON, written
-backwards, with a tree of nodes; the root is the last one (executorch 1.4.1,
+The delegate's bytes are a small file system: the files, and after them a footer.  The footer is
+JSON written backwards; it holds a tree of nodes, of which the last is the root (executorch 1.4.1,
 backends/apple/coreml/runtime/inmemoryfs).
 """
 
@@ -22,10 +22,11 @@ _FILE = 0
 
 @dataclass(frozen=True)
 class Delegated:
-    """An ExecuTorch program that is nothing but one Core ML model.
+    """An ExecuTorch program that consists of one Core ML model and nothing else.
 
-    inputs, outputs: the program's, as numbers of its values; args: the same of what the delegate is
-    called with, the model's inputs and then its outputs.
+    blob: the delegate's bytes.  inputs, outputs: indices of the program's values.
+    args: indices of the values that the delegate is called with, the model's inputs and then its
+    outputs.
     """
 
     blob: bytes
@@ -39,9 +40,9 @@ class Delegated:
         predict: Callable[[dict[str, Array]], Mapping[str, Array]],
         names: tuple[Sequence[str], Sequence[str]],
     ) -> list[Array]:
-        """The program's outputs on its flattened inputs.
+        """The program's outputs for its flattened inputs.
 
-        predict: runs the model; names: of its inputs and outputs, in the order of `args`.
+        predict: runs the model.  names: its input names and output names, in the order of `args`.
         """
         takes, gives = names
         values = dict(zip(self.inputs, leaves, strict=True))
@@ -52,10 +53,10 @@ class Delegated:
 
 
 def delegated(pte: bytes) -> Delegated:
-    """The one model of a program.
+    """The one model that a program consists of.
 
-    Raises MilError where the program calls kernels, or another number of delegates than one: what
-    was not delegated runs elsewhere than in Core ML.
+    pte: the bytes of a .pte file.  Raises MilError if the program calls kernels, or not exactly one
+    delegate: what is not delegated would not run in Core ML.
     """
     from executorch.exir._serialize._program import deserialize_pte_binary
     from executorch.exir.schema import DelegateCall
@@ -79,9 +80,9 @@ def delegated(pte: bytes) -> Delegated:
 
 
 def unpack(blob: bytes, folder: Path) -> Path:
-    """Write the delegate's files under `folder`; the path of the .mlpackage among them.
+    """Write the delegate's files under `folder`; returns the path of the .mlpackage among them.
 
-    Raises MilError for bytes that are no such blob.
+    Raises MilError if the bytes have no such footer, or not exactly one .mlpackage.
     """
     try:
         nodes = json.JSONDecoder().raw_decode(blob[::-1].decode("latin1"))[0]["nodes"]

@@ -1,10 +1,10 @@
-"""Ops by coremltools' own code: their `value_inference`, on real values.
+"""Runs ops with coremltools' own code, their `value_inference`, on real values.
 
-coremltools evaluates ops at conversion to fold constants.  For what moves, shapes, compares or
-casts values that code is the definition of the op, and is used here.  Only ops listed in
-`REVIEWED` are: some of it is wrong (that of `scaled_dot_product_attention` ignores a mask that is
-no constant, that of `concat` ignores `interleave`, that of `cumsum` fails on `exclusive`), and
-arithmetic in float16 there rounds each NumPy step rather than each op.
+coremltools has this code to fold constants during conversion.  For ops that move, shape, compare
+or cast values it defines the op, and is used here.  Only the ops in `REVIEWED` are run this way,
+because some of the code is wrong: `scaled_dot_product_attention` ignores a mask that is not a
+constant, `concat` ignores `interleave`, and `cumsum` fails on `exclusive`.  Its float16 arithmetic
+also rounds after each NumPy call rather than after each op.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coremltools.converters.mil.mil import Var, types
 from harness.mil.arrays import Array, Value
 from harness.mil.errors import MilError
 
-#: Ops whose `value_inference` was read, and is held to torch's answers by the tests.
+#: Ops whose `value_inference` was reviewed; tests compare its answers with NumPy's.
 REVIEWED = frozenset(
     {
         "equal",
@@ -70,17 +70,17 @@ REVIEWED = frozenset(
 )
 
 
-#: Ops whose `indices` select along `axis`.
+#: Ops that select along `axis` by `indices`.
 _SELECTING = frozenset({"gather", "gather_along_axis"})
 
-#: What folding computes in, and what MIL holds instead: it knows neither.
+#: Dtypes that `value_inference` computes in but MIL does not have, and what MIL holds instead.
 _NARROWED = {"int64": "int32", "float64": "float32"}
 
 
 class Inferred:
-    """One op with values in place of its variables; the op itself is left as it is.
+    """Runs one op on given values; the op itself is not changed.
 
-    constants: names of the inputs whose values the op knows by itself.
+    constants: names of the inputs whose values the op already has.
     """
 
     def __init__(self, op: Any, constants: Collection[str]) -> None:
@@ -90,7 +90,7 @@ class Inferred:
         self._given = {name: var for name, var in op.inputs.items() if name not in constants}
 
     def __call__(self, args: Mapping[str, Value]) -> list[Array]:
-        """The outputs of the op.  Raises MilError naming it where its code gives no value."""
+        """The outputs of the op.  Raises MilError naming it if its code returns no value."""
         for name, given in self._given.items():
             value = args[name]
             var = (
@@ -106,17 +106,20 @@ class Inferred:
         results = result if isinstance(result, list | tuple) else (result,)
         if any(value is None for value in results):
             what = f"{self.op.op_type} {self.op.name!r}"
-            raise MilError(f"{what}: coremltools' value_inference gives no value")
+            raise MilError(f"{what}: coremltools' value_inference returns no value")
         return [_narrowed(value) for value in results]
 
     def _check_indices(self, args: Mapping[str, Value]) -> None:
-        """Since iOS 17 (the op then has `validate_indices`) no index counts from the end."""
+        """Check that no index is negative or too large, if the op is that of iOS 17 or later.
+
+        Such an op has an input `validate_indices`; its indices may not count from the end.
+        """
         if "validate_indices" in args:
             check_indices(self.op.op_type, args["indices"], args["x"].shape[int(args["axis"])])
 
 
 def check_indices(op: str, indices: Any, length: int) -> None:
-    """Raise MilError unless all are in 0…length-1: others are undefined in Core ML."""
+    """Raise MilError unless all indices are in 0…length-1: Core ML does not define any other."""
     low, high = (int(indices.min()), int(indices.max())) if len(indices.shape) else (indices,) * 2
     if not 0 <= low <= high < length:
         raise MilError(f"{op}: indices must be in 0…{length - 1}, got {low}…{high}")

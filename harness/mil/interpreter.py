@@ -3,9 +3,9 @@
     model = ct.convert(exported, convert_to="mlprogram", skip_model_load=True)
     outputs = run(program_of(model), {"x": x})
 
-Every op is covered by exactly one of: `kernels` (arithmetic, written here), `inference`
-(coremltools' own code), or this module (states and branches); `prepared.coverage` is the list.  Any
-other op is an error that names it.  Each value is held to the shape and dtype that the program
+Each op is run by exactly one of: `kernels` (arithmetic, written in this package), `inference`
+(coremltools' own code), or this module (states and branches).  `prepared.coverage` lists them.  Any
+other op raises an error that names it.  Every value must have the shape and dtype that the program
 declares for it.
 """
 
@@ -37,12 +37,12 @@ def run(
     states: States | None = None,
     function: str = "main",
 ) -> dict[str, Array]:
-    """The outputs of one run of a program, by name; see `Interpreter`."""
+    """Run a program once: its outputs by name.  See `Interpreter` and `Interpreter.run`."""
     return Interpreter(program, function).run(inputs, states)
 
 
 def make_states(program: Any, function: str = "main") -> States:
-    """Zeros for every state of a function, by name, as Core ML's `make_state` gives them."""
+    """Zeros for every state of a function, by name, like those of Core ML's `make_state`."""
     return {
         name: np.zeros(declared_shape(var), declared_dtype(var))
         for name, var in program.functions[function].inputs.items()
@@ -51,10 +51,10 @@ def make_states(program: Any, function: str = "main") -> States:
 
 
 class Interpreter:
-    """A function of a MIL program (`program_of`, `load`), ready to run any number of times.
+    """A function of a MIL program (see `program_of` and `load`), ready to be run many times.
 
-    Raises UnknownOpError naming an op that it has no code for, MilError for a function that the
-    program does not have.
+    Raises UnknownOpError naming an op that there is no code for, and MilError if the program does
+    not have the function.
     """
 
     def __init__(self, program: Any, function: str = "main") -> None:
@@ -69,12 +69,13 @@ class Interpreter:
     def run(
         self, inputs: Mapping[str, Array | Tensor], states: States | None = None
     ) -> dict[str, Array]:
-        """The outputs by name.
+        """Run the function: its outputs by name.
 
-        inputs: by name, in the declared dtypes: nothing is cast.  states: from `make_states`,
-        updated in place.  Raises InputError for inputs or states that are not the program's,
-        DeclaredError naming a value that is not as declared, MilError naming an op whose code
-        fails on its inputs.
+        inputs: by name, in the declared dtypes; nothing is cast.
+        states: from `make_states`; updated in place.
+
+        Raises InputError for inputs or states that the program does not take, DeclaredError naming
+        a value whose shape or dtype is not as declared, and MilError naming an op whose code fails.
         """
         states = states or {}
         given = {**inputs, **states}
@@ -95,7 +96,10 @@ class Interpreter:
                 self._prepare(inner, outer | prepared.weights)
 
     def _block(self, block: Any, env: dict[Any, Value], symbols: Symbols) -> list[Value]:
-        """Run all ops of a block; a value is dropped when no op to come reads it."""
+        """Run all ops of a block: the values that it returns.
+
+        A value is dropped from `env` as soon as no later op reads it.
+        """
         prepared = self._blocks[block]
         env.update(prepared.weights)
         for step in prepared.ops:
@@ -130,13 +134,13 @@ class Interpreter:
 
 
 def _computed(step: PreparedOp, given: dict[str, Value]) -> list[Value]:
-    """What an op's code answers.  Raises MilError naming the op where it cannot."""
+    """The outputs of an op's code.  Raises MilError naming the op if the code fails."""
     assert step.code is not None
     try:
         return step.code(given)
     except MilError:
         raise
-    except Exception as error:  # whatever torch, NumPy and coremltools make of such inputs
+    except Exception as error:  # torch, NumPy and coremltools can raise anything on bad inputs
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise MilError(f"{step.op.op_type} {step.op.name!r} cannot be computed: {why}") from error
 
@@ -160,7 +164,9 @@ def _given(
     name: str, source: Mapping[str, Array | Tensor], want: Declared, symbols: Symbols
 ) -> Array:
     if name not in source:
-        raise InputError(f"{name!r} is missing; given: {sorted(source)}; states: `make_states`")
+        raise InputError(
+            f"{name!r} is missing; given: {sorted(source)}; `make_states` makes the states"
+        )
     given = source[name]
     value = given.detach().numpy() if isinstance(given, Tensor) else np.asarray(given)
     try:
@@ -171,20 +177,22 @@ def _given(
 
 
 def program_of(model: Any) -> Any:
-    """The program of a converted model as `mlprogram`, after all passes.
+    """The MIL program of a model that was converted in this process, after all passes.
 
-    Raises MilError for a model that was not converted here: `load` reads one from a file.
+    Raises MilError for any other model; `load` reads the program of a saved one.
     """
     program = getattr(model, "_mil_program", None)
     if program is None:
-        raise MilError("the model holds no MIL program: convert to mlprogram, or load its file")
+        raise MilError(
+            "the model holds no MIL program: convert it to an mlprogram, or load its file"
+        )
     return program
 
 
 def load(path: str) -> Any:
-    """The program of a saved .mlpackage, parsed back from its file with its weights.
+    """The program of a saved .mlpackage, with its weights, parsed from the file.
 
-    Raises MilError for a model that is no ML program.
+    Raises MilError for a model that is not an ML program.
     """
     import coremltools as ct
     from coremltools.converters.mil.frontend.milproto.load import load as parse

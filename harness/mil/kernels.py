@@ -1,8 +1,8 @@
-"""The table of ops that are computed here, and how their arguments and results are rounded.
+"""The table of ops that this package computes itself (the kernels), and their rounding.
 
-**Rounding.**  A kernel gets float16 tensors as float32, computes in float32, and its result is
-rounded to float16 once: every op rounds, nothing within an op does.  That is the most exact
-reading of a float16 program; an engine that accumulates in float16 is further off.
+**Rounding.**  A kernel gets float16 tensors as float32 and computes in float32; its result is then
+rounded to float16, once per op.  No reading of a float16 program is more exact; an engine that
+accumulates in float16 is less exact.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Kernel = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """A kernel and the names of the arguments whose dtype its results have, first one given."""
+    """A kernel, and the name of the input whose dtype its results get; None: the first input."""
 
     kernel: Kernel
     like: str | None
@@ -32,9 +32,10 @@ KERNELS: dict[str, Entry] = {}
 
 
 def kernel(*ops: str, like: str | None = None) -> Callable[[Kernel], Kernel]:
-    """Register a function of an op's inputs, by name: arrays as tensors, the rest as it is.
+    """A decorator that registers a function as the kernel of some ops.
 
-    like: the input whose dtype the result has; by default the first array of the inputs.
+    The function gets the op's inputs by name: arrays as tensors, anything else unchanged.
+    like: the name of the input whose dtype the results get; by default the first input.
     """
 
     def register(function: Kernel) -> Kernel:
@@ -46,14 +47,14 @@ def kernel(*ops: str, like: str | None = None) -> Callable[[Kernel], Kernel]:
 
 
 class Computed:
-    """One op of `KERNELS`; constants: the values of its inputs that are the same in every run."""
+    """Runs one op of `KERNELS`.  constants: its inputs that are the same in every run."""
 
     def __init__(self, op_type: str, constants: Mapping[str, Value]) -> None:
         self.entry = KERNELS[op_type]
         self._constants = {name: to_kernel(value) for name, value in constants.items()}
 
     def __call__(self, args: Mapping[str, Value]) -> list[Array]:
-        """The outputs of the op on all its inputs, NumPy arrays."""
+        """The outputs of the op as NumPy arrays.  args: all its inputs, constants included."""
         like = args[self.entry.like] if self.entry.like else next(iter(args.values()))
         dtype = (like[0] if isinstance(like, list | tuple) else like).dtype
         given = {
@@ -66,7 +67,10 @@ class Computed:
 
 
 def to_kernel(value: Value) -> Value:
-    """An argument as kernels take it: tensors, float16 widened; Python scalars for rank 0."""
+    """An argument as kernels take it: arrays become tensors, and float16 becomes float32.
+
+    Lists are converted item by item; anything else is returned as it is.
+    """
     if isinstance(value, list | tuple):
         return [to_kernel(v) for v in value]
     if not isinstance(value, np.ndarray):
@@ -78,7 +82,7 @@ def to_kernel(value: Value) -> Value:
 
 
 def _rounded(x: Tensor, dtype: np.dtype[Any]) -> Array:
-    """In the dtype of the op; float16 overflows to infinity, as it does in an engine."""
+    """x in the dtype of the op; float16 overflows to infinity, as it does in an engine."""
     if dtype == np.float16:
-        x = x.to(torch.float16)  # by torch: NumPy converts an element at a time
+        x = x.to(torch.float16)  # torch is faster: NumPy converts one element at a time
     return np.asarray(x.numpy()).astype(dtype, copy=False)

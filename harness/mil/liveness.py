@@ -1,16 +1,16 @@
 """Peak bytes of a MIL block, from its ops alone, and what is live at the peak.
 
-Every op's output is a buffer, from the op that makes it to the last that reads it, which still
-holds it while it works; what the block returns lives to the end.  Inputs, states and weights are
-there beforehand and not counted.  An engine may alias, fuse and tile: these are bounds to compare
-programs by, not what a device will show.  Three of them, because one alone can mislead:
+Each output of an op is a buffer.  It lives from the op that makes it until the last op that reads
+it has finished; what the block returns lives to the end.  Inputs, states and weights are there
+beforehand and are not counted.  An engine may alias, fuse and tile, so these are bounds for
+comparing programs, not what a device will show.  There are three, because one alone can mislead:
 
-- `outputs_only`: in the program's own order.  A fused attention op is then free of charge,
-  although it must form scores somewhere, and slicing it seems to *raise* the peak.
-- `fused`: the same with two buffers of scores (before and after the softmax) for the time that a
-  fused attention op works.
-- `breadth_first`: the same, in the order of the ops' depth in the graph.  Nothing in a graph
-  forbids to run independent chunks side by side: this is what a saving is worth then.
+- `outputs_only`: counts outputs, in the program's own order.  A fused attention op then costs
+  nothing, although it must form its scores somewhere, and slicing it seems to *raise* the peak.
+- `fused`: also counts two buffers of scores (before and after the softmax) while a fused attention
+  op runs.
+- `breadth_first`: like `fused`, but in the order of the ops' depth in the graph.  A graph does not
+  forbid running independent chunks side by side; this shows what slicing saves in that case.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Buffer:
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
-    last_reader: str  # "" for what the block returns and for a workspace
+    last_reader: str  # "" for a workspace and for what the block returns
 
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound: bytes, the op at which they are reached, and what is live there, largest first."""
+    """One bound: peak bytes, the op at which they are reached, and what is live, largest first."""
 
     nbytes: int
     at: str
     live: tuple[Buffer, ...]
 
     def table(self) -> str:
-        """One line for each live buffer, for a person."""
+        """The bound as text to read: a line for the peak, and one for each live buffer."""
         lines = [f"{self.nbytes:,} bytes at {self.at}"]
         for b in self.live:
             shape = "×".join(map(str, b.shape))
@@ -64,11 +64,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a block needs; all in bytes.
+    """What a block needs, in bytes.
 
-    written: by op type, bytes that its ops write in one run; of branches, in the one that writes
-    most.  weights: constants as stored;
-    unpacked: what compressed ones are once they are unpacked.
+    written: bytes that ops write in one run, by op type; of several branches, only the one that
+    writes most counts.
+    weights: constants as they are stored.  unpacked: compressed constants after unpacking.
     """
 
     outputs_only: Bound
@@ -85,9 +85,9 @@ class Peak:
 
 
 def peak(block: Any) -> Peak:
-    """The bounds of a block (or function) of a MIL program.
+    """The bounds on the peak of a block (or function) of a MIL program.
 
-    Raises ValueError naming a value of dynamic shape: its bytes are no number.
+    Raises ValueError naming a value of dynamic shape, whose bytes are not known.
     """
     ops = [op for op in block.operations if not is_weight(op)]
     levels = _levels(ops)
@@ -104,7 +104,7 @@ def peak(block: Any) -> Peak:
 
 
 def _written(ops: Sequence[Any]) -> Counter[str]:
-    """Bytes that ops write, by type."""
+    """Bytes that ops write, by op type."""
     out: Counter[str] = Counter()
     for op in ops:
         if not is_weight(op):
@@ -121,7 +121,7 @@ def scores_bytes(op: Any) -> int:
 
 
 def _bound(ops: Sequence[Any], returned: Sequence[Any], *, with_workspace: bool) -> Bound:
-    """The peak in the given order, and what is live there."""
+    """The peak in the order of `ops`, and what is live at it."""
     last = last_reads(ops, returned)
     live: dict[Any, int] = {}
     expiring: dict[int, list[Any]] = {}
@@ -151,7 +151,7 @@ def _bound(ops: Sequence[Any], returned: Sequence[Any], *, with_workspace: bool)
 
 
 def _workspaces(op: Any, fused: bool) -> list[int]:
-    """Bytes that an op holds while it works beside its inputs and outputs, by buffer."""
+    """Bytes of each buffer that an op needs while it runs, besides its inputs and outputs."""
     if op.op_type == ATTENTION:
         return [scores_bytes(op)] * 2 if fused else []
     inner = [
@@ -162,7 +162,7 @@ def _workspaces(op: Any, fused: bool) -> list[int]:
 
 
 def _levels(ops: Sequence[Any]) -> dict[Any, int]:
-    """Depth of each op: one more than that of the deepest op that it reads from."""
+    """Depth of each op in the graph: one more than that of the deepest op that it reads from."""
     level: dict[Any, int] = {}
     made: dict[Any, int] = {}
     for op in ops:

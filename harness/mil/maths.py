@@ -1,4 +1,4 @@
-"""Kernels of arithmetic: elementwise ops, activations, reductions and norms."""
+"""Kernels for arithmetic: elementwise ops, activations, reductions and norms."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ for _name, _over in _REDUCE.items():
 
 @kernel("real_div")
 def real_div(x: Tensor, y: Tensor) -> Tensor:
-    """x / y; of integers truncated to an integer."""
+    """x / y; integers are divided and truncated towards zero."""
     return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
 
@@ -115,7 +115,7 @@ def inverse(x: Tensor, epsilon: Tensor) -> Tensor:
 
 @kernel("clip")
 def clip(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """x held between alpha and beta."""
+    """x, clamped to alpha…beta."""
     return torch.clamp(x, alpha, beta)
 
 
@@ -139,7 +139,10 @@ def linear_activation(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
 
 @kernel("gelu")
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
-    """EXACT by erf, TANH_APPROXIMATION, or SIGMOID_APPROXIMATION x * sigmoid(1.702 x)."""
+    """GELU.  mode: EXACT (with erf), TANH_APPROXIMATION, or SIGMOID_APPROXIMATION.
+
+    The last is x * sigmoid(1.702 x).
+    """
     if mode == "SIGMOID_APPROXIMATION":
         return x * torch.sigmoid(1.702 * x)
     approximate = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}[mode]
@@ -150,7 +153,10 @@ def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
 def cumsum(
     x: Tensor, axis: object = 0, exclusive: object = False, reverse: object = False
 ) -> Tensor:
-    """Sums up to each element, itself left out where exclusive, from the end where reverse."""
+    """Cumulative sums along an axis.
+
+    exclusive: each sum leaves out its own element.  reverse: sums start at the end.
+    """
     at = int(axis)  # type: ignore[call-overload]  # a tensor of rank 0
     y = x.flip(at) if bool(reverse) else x
     if bool(exclusive):
@@ -161,7 +167,7 @@ def cumsum(
 
 @kernel("softmax")
 def softmax(x: Tensor, axis: Tensor) -> Tensor:
-    """exp(x) over its sum along an axis."""
+    """exp(x), divided by its sum along an axis."""
     return torch.softmax(x, int(axis))
 
 
@@ -173,7 +179,10 @@ def layer_norm(
     beta: Tensor | None = None,
     epsilon: Tensor | float = 1e-5,
 ) -> Tensor:
-    """Mean 0 and variance 1 over the axes, times gamma, plus beta (shapes of the axes)."""
+    """x with mean 0 and variance 1 over the axes, times gamma, plus beta.
+
+    gamma and beta have the shape of those axes.
+    """
     over = sorted(a % x.dim() for a in (range(x.dim()) if axes is None else axes.tolist()))
     centred = x - x.mean(over, keepdim=True)
     y = centred * torch.rsqrt(centred.square().mean(over, keepdim=True) + epsilon)
@@ -185,7 +194,7 @@ def layer_norm(
 
 @kernel("l2_norm")
 def l2_norm(x: Tensor, epsilon: Tensor) -> Tensor:
-    """x over the root of its sum of squares (and epsilon) over the last three axes."""
+    """x / sqrt(sum of squares + epsilon), summed over the last three axes."""
     return x * torch.rsqrt(x.square().sum((-3, -2, -1), keepdim=True) + epsilon)
 
 
@@ -198,5 +207,5 @@ def batch_norm(
     beta: Tensor | None = None,
     epsilon: Tensor | float = 1e-5,
 ) -> Tensor:
-    """x (B, C, …) with given statistics of each channel."""
+    """x (B, C, …), normalised with the given mean and variance of each channel."""
     return functional.batch_norm(x, mean, variance, gamma, beta, eps=float(epsilon))

@@ -1,4 +1,4 @@
-"""A MIL block made ready to run many times: constants known, code looked up, lives counted."""
+"""Prepares a MIL block to be run many times: reads its constants, finds the code of each op."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.mil.inference import REVIEWED, Inferred
 from harness.mil.kernels import KERNELS, Computed
 from harness.mil.values import Declared, declared_dtype
 
-#: Compressed weights, unpacked by coremltools' own code.
+#: Ops that hold compressed weights; coremltools' own code unpacks them.
 UNPACKED = frozenset(
     {
         "constexpr_affine_dequantize",
@@ -27,7 +27,7 @@ UNPACKED = frozenset(
     }
 )
 
-#: Ops that need more than the values of their inputs: the interpreter runs them itself.
+#: Ops that need more than the values of their inputs; the interpreter itself runs them.
 STRUCTURE = frozenset({"cond", "read_state", "coreml_update_state"})
 
 Code = Callable[[dict[str, Value]], list[Any]]
@@ -36,7 +36,11 @@ Inputs = dict[str, Any]
 
 @dataclass(frozen=True)
 class PreparedOp:
-    """One op: its code (None for `STRUCTURE`), its inputs, and whose last reader it is."""
+    """One op.
+
+    code: what computes it; None for an op of `STRUCTURE`.  declared: what the program declares for
+    each output.  dead: variables that no later op reads.
+    """
 
     op: Any
     code: Code | None
@@ -47,7 +51,10 @@ class PreparedOp:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The ops of a block that are no weights, in order, and the values of those that are."""
+    """A prepared block.
+
+    ops: all ops that are not weights, in order.  weights: the values of those that are.
+    """
 
     ops: tuple[PreparedOp, ...]
     weights: dict[Any, Value]
@@ -55,7 +62,7 @@ class Prepared:
 
 
 def coverage() -> dict[str, str]:
-    """Every op that can be run, and by which code: "kernel", "value_inference", …"""
+    """Every op that can be run, and what runs it: "kernel", "value_inference", …"""
     by = {
         "kernel": KERNELS,
         "value_inference": REVIEWED,
@@ -66,9 +73,9 @@ def coverage() -> dict[str, str]:
 
 
 def prepare(block: Any, outer: dict[Any, Value]) -> Prepared:
-    """A block ready to run; outer: weights of the blocks around it.
+    """A block, prepared to be run.  outer: values of the weights in the blocks around it.
 
-    Raises UnknownOpError naming the first op without code.
+    Raises UnknownOpError naming the first op that there is no code for.
     """
     ops = [op for op in block.operations if not is_weight(op)]
     weights = {op.outputs[0]: _weight(op) for op in block.operations if is_weight(op)}
@@ -97,7 +104,7 @@ def _code(op: Any, known: dict[Any, Value]) -> Code | None:
         return Computed(kind, constants)
     if kind in REVIEWED:
         return Inferred(op, [name for name in constants if _has_value(op.inputs[name])])
-    raise UnknownOpError(f"no code for the op {kind} ({op.name!r}); `coverage()` lists what has")
+    raise UnknownOpError(f"no code for the op {kind} ({op.name!r}); see `prepared.coverage()`")
 
 
 def _values(known: dict[Any, Value], var: Any) -> Value:
@@ -105,7 +112,7 @@ def _values(known: dict[Any, Value], var: Any) -> Value:
 
 
 def _has_value(var: Any) -> bool:
-    """False for what is unpacked: coremltools keeps no value of it."""
+    """False for an unpacked weight: coremltools does not keep its value."""
     return all(v.val is not None for v in (var if isinstance(var, list | tuple) else (var,)))
 
 

@@ -1,4 +1,4 @@
-"""Kernels of matrix products, convolution and attention."""
+"""Kernels for matrix products, convolution and attention."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from harness.mil.kernels import kernel
 def matmul(
     x: Tensor, y: Tensor, transpose_x: object = False, transpose_y: object = False
 ) -> Tensor:
-    """x @ y, their last two axes swapped on request, the others broadcast."""
+    """x @ y, over broadcast leading axes.
+
+    transpose_x, transpose_y: swap the last two axes of x, of y first.
+    """
     x = x.transpose(-1, -2) if bool(transpose_x) else x
     y = y.transpose(-1, -2) if bool(transpose_y) else y
     return x @ y
@@ -31,7 +34,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @kernel("einsum")
 def einsum(values: Sequence[Tensor], equation: str) -> Tensor:
-    """Einstein's sum of two tensors."""
+    """The Einstein sum of some tensors."""
     return torch.einsum(equation, *values)
 
 
@@ -46,7 +49,7 @@ def conv(
     groups: object = 1,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Convolution of x (B, C, …) in 1 to 3 dimensions; a linear layer where the kernel is 1.
+    """Convolution of x (B, C, …) in 1 to 3 dimensions; with a kernel of 1, a linear layer.
 
     Raises MilError for the pad types "same" and "same_lower", which no decoder uses.
     """
@@ -71,10 +74,10 @@ def conv(
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
 ) -> Tensor:
-    """softmax(q k^T / sqrt(E) + mask) v, as the op is documented; a bool mask is True = visible.
+    """softmax(q k^T / sqrt(E) + mask) v, as the op is documented; in a bool mask, True = visible.
 
-    A row without any visible key is NaN, as the formula has it (torch's own op answers 0).
-    Written out, one head at a time, so that the scores of one head are all that is held.
+    A row without any visible key is NaN, as it is by the formula (torch's own op answers 0).
+    Computes one head at a time, so that only the scores of one head are held in memory.
     """
     q, k, v = query.flatten(0, -3), key.flatten(0, -3), value.flatten(0, -3)
     scale = 1 / math.sqrt(query.shape[-1])
@@ -93,7 +96,7 @@ def scaled_dot_product_attention(
 
 
 def _heads_of(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-    """The mask broadcast to one (L, S) per head, without copying where it is one for all."""
+    """The mask as (heads, L, S); no copy is made if all heads share one mask."""
     if mask is None:
         return None
     full = mask.expand(*query.shape[:-1], key.shape[-2])

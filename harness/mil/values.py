@@ -1,4 +1,4 @@
-"""Types of MIL and values of NumPy: what a variable declares, and whether a value is that."""
+"""What a MIL program declares for a variable, and whether a NumPy value is as declared."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from harness.mil.errors import DeclaredError
 
 
 def declared_dtype(var: Any) -> np.dtype[Any]:
-    """The NumPy dtype of a variable, of a state's content for a state."""
+    """The NumPy dtype of a variable; for a state, that of its content."""
     dtype: np.dtype[Any] = np.dtype(types.nptype_from_builtin(var.dtype))
     return dtype
 
 
 def declared_shape(var: Any) -> tuple[Any, ...]:
-    """The shape of a variable, () for a scalar; symbols stay symbols."""
+    """The shape of a variable, () for a scalar; a dynamic length is a symbol."""
     return tuple(n if is_symbolic(n) else int(n) for n in var.shape)
 
 
 def declared_bytes(var: Any) -> int:
-    """Bytes of a variable.  Raises ValueError naming it for a dynamic shape."""
+    """Bytes of a variable.  Raises ValueError naming it if its shape is dynamic."""
     shape = declared_shape(var)
     if any(is_symbolic(n) for n in shape):
-        raise ValueError(f"{var.name} has the dynamic shape {shape}: its bytes are no number")
+        raise ValueError(f"{var.name} has the dynamic shape {shape}: its bytes are not known")
     return math.prod(int(n) for n in shape) * item_bits(var) // 8
 
 
 def item_bits(var: Any) -> int:
-    """Bits of one element; 4 for int4, whatever NumPy stores it in."""
+    """Bits of one element; 4 for int4, although NumPy stores it in more."""
     if types.is_sub_byte(var.dtype):
         return int(var.dtype.get_bitwidth())
     return declared_dtype(var).itemsize * 8
 
 
-#: Least and greatest value of a length; None where it has no upper bound.
+#: The least and the greatest value of a dynamic length; None: no upper bound.
 Range = tuple[int, int | None]
 
 
 def declared_ranges(function: Any) -> dict[Any, Range]:
-    """What each symbol in the shapes of a function's inputs may be, as the conversion was told.
+    """The range of each symbol in the shapes of a function's inputs, as given to the conversion.
 
-    Of enumerated shapes it says nothing, nor of a program that was read from a file, whose ranges
+    Leaves out enumerated shapes.  It is empty for a program that was read from a file, whose ranges
     are in the model's description.
     """
     found: dict[Any, Range] = {}
@@ -65,7 +65,10 @@ def declared_ranges(function: Any) -> dict[Any, Range]:
 
 @dataclass(frozen=True)
 class Declared:
-    """What the program says of one variable, looked up once."""
+    """What the program declares for one variable, looked up once.
+
+    what: the variable, for messages.  static: whether the shape has no symbols.
+    """
 
     what: str
     dtype: np.dtype[Any]
@@ -74,14 +77,14 @@ class Declared:
 
     @classmethod
     def of(cls, var: Any) -> Declared:
-        """The declaration of a variable; of a state, that of its content."""
+        """The declaration of a variable; for a state, that of its content."""
         op, shape = var.op, declared_shape(var)
         what = f"input {var.name!r}" if op is None else f"{op.op_type} {var.name!r}"
         return cls(what, declared_dtype(var), shape, not any(map(is_symbolic, shape)))
 
 
 class Symbols:
-    """What the symbols in a program's shapes turned out to be, in one run."""
+    """The lengths that the symbols in a program's shapes have in one run."""
 
     def __init__(self, ranges: Mapping[Any, Range] | None = None) -> None:
         self._bound: dict[Any, int] = {}
@@ -90,7 +93,7 @@ class Symbols:
     def check(self, want: Declared, value: Array) -> None:
         """Raise DeclaredError naming the variable unless `value` has its dtype and shape.
 
-        A symbol may be any length of its range, and is the same length wherever it occurs.
+        A symbol may be any length in its range, but the same length wherever it occurs.
         """
         if value.dtype != want.dtype:
             raise DeclaredError(f"{want.what} declares {want.dtype}, computed {value.dtype}")
@@ -114,7 +117,7 @@ class Symbols:
         return bool(length == got) if length.is_number else True
 
     def _told(self, shape: tuple[Any, ...]) -> str:
-        """What is known of the symbols in a shape, for a message."""
+        """What is known about the symbols in a shape, for a message."""
         known = []
         for symbol in {s: None for n in shape if is_symbolic(n) for s in n.free_symbols}:
             least, most = self._ranges.get(symbol, (0, None))

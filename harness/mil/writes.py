@@ -1,4 +1,4 @@
-"""Kernels that put tensors together, write into a copy by index, and gather by index vectors."""
+"""Kernels that concatenate tensors, write into a copy by index, or gather by index vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 @kernel("concat", like="values")
 def concat(values: list[Tensor], axis: Tensor, interleave: object = False) -> Tensor:
-    """Tensors behind one another along an axis, or their slices in turn where interleaved."""
+    """The tensors concatenated along an axis; interleave: their slices take turns instead."""
     if not bool(interleave):
         return torch.cat(values, int(axis))
     at = int(axis) % values[0].dim()
@@ -30,7 +30,7 @@ def scatter(
     mode: str,
     validate_indices: object = False,  # noqa: ARG001  # indices are always checked here
 ) -> Tensor:
-    """data with updates at the given places of an axis, the other axes whole."""
+    """A copy of data with updates applied, as `mode` says, at the given indices of an axis."""
     at = int(axis) % data.dim()
     check_indices("scatter", indices, data.shape[at])
     shape = [1] * data.dim()
@@ -47,7 +47,7 @@ def scatter_along_axis(
     mode: str,
     validate_indices: object = False,  # noqa: ARG001  # indices are always checked here
 ) -> Tensor:
-    """data with updates at an index of the axis for each element (indices as updates)."""
+    """A copy of data with updates applied; indices (same shape) says where along the axis."""
     at = int(axis) % data.dim()
     check_indices("scatter_along_axis", indices, data.shape[at])
     return _written("scatter_along_axis", data, at, indices, updates, mode)
@@ -61,7 +61,7 @@ def scatter_nd(
     mode: str,
     validate_indices: object = False,  # noqa: ARG001  # indices are always checked here
 ) -> Tensor:
-    """data with updates at the index vectors in the last axis of `indices`."""
+    """A copy of data with updates applied at the index vectors in the last axis of `indices`."""
     flat, at = _flattened("scatter_nd", data, indices)
     new = updates.reshape(at.numel(), -1)
     where = at.reshape(-1, 1).expand_as(new)
@@ -86,7 +86,7 @@ def gather_nd(
 
 
 def _flattened(op: str, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """x (N, rest) over the axes that are indexed, and the index in N of each vector."""
+    """x as (N, rest), with the indexed axes flattened to N, and the index in N of each vector."""
     depth = indices.shape[-1]
     at = torch.zeros(indices.shape[:-1], dtype=torch.int64)
     for axis in range(depth):

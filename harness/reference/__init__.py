@@ -1,1 +1,1 @@
-"""What is right: the dense oracle, a small decoder, inputs, and the bound on rounding."""
+"""The right answers: the dense oracle, a small decoder, inputs, and the bound on rounding."""

@@ -1,9 +1,9 @@
-"""The small decoder that gives a cache a body: RMSNorm, RoPE, grouped queries, SiLU.
+"""The small decoder in which caches are run: RMSNorm, RoPE, grouped queries, SiLU.
 
 Written for measurement, not for speed: weights are made in float64 from a seed and cast, so that
 one model exists in every precision; RoPE's angles are computed from the position, so that no table
 runs out; `forward` leaves attention to its caller, so that the dense reference and a cache under
-test run the same body.
+test (`harness.reference.cache_decoder`) run the same code.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from harness.cases.case import Case
 from harness.cases.models import Model
-from harness.contract import CacheShape, CacheSubject, ContractError, LayerCache
 from harness.law import Layer
 from harness.reference import oracle
 
@@ -73,7 +71,7 @@ class Weights:
 
 @lru_cache(maxsize=64)
 def make_weights(model: Model, vocab: int, seed: int) -> Weights:
-    """float64 weights of `model`, a function of the seed alone.
+    """float64 weights of `model`, whose values depend on the seed alone.
 
     Variances are chosen so that attention scores and logits have a standard deviation near one: a
     key too many then moves a row by a visible amount.
@@ -188,61 +186,8 @@ def dense_logits(
     return forward(weights, tokens, at, attend)
 
 
-class CacheDecoder:
-    """A `Decoder` whose body is this module and whose caches are those of a `CacheSubject`."""
-
-    def __init__(self, subject: CacheSubject, case: Case) -> None:
-        dtype = getattr(torch, case.dtype)
-        self.case, self.model = case, case.model
-        self.weights = make_weights(case.model, case.vocab, case.weights_seed).to(dtype)
-        self.caches: dict[int, LayerCache] = {
-            i: subject.new_cache(case.model.layers[i], cache_shape(case, i))
-            for i in case.model.cached_layers
-        }
-        self.length = 0
-
-    def feed(self, tokens: Tensor) -> Tensor:
-        check_tokens(tokens, self.case.batch, self.case.vocab)
-        t = tokens.shape[1]
-        returned: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-
-        def attend(i: int, q: Tensor, k: Tensor | None, v: Tensor | None) -> Tensor:
-            if k is not None and v is not None:
-                returned[i] = checked_update(self.caches[i], k, v)
-            return oracle.attention(q, *returned[self.model.kv_sources[i]])
-
-        logits = forward(self.weights, tokens, torch.arange(self.length, self.length + t), attend)
-        self.length += t
-        return logits
-
-    def reset(self) -> None:
-        for cache in self.caches.values():
-            cache.reset()
-        self.length = 0
-
-    def rewind(self, length: int) -> None:
-        # Bounded layers first: they may refuse, and nothing must have changed by then.
-        order = sorted(self.caches, key=lambda i: not self.model.layers[i].bounded)
-        for cache in (self.caches[i] for i in order):
-            cache.rewind(length)  # type: ignore[attr-defined]  # optional member of the contract
-        self.length = length
-
-    def cache_bytes(self) -> list[int]:
-        return [
-            self.caches[i].nbytes() if i in self.caches else 0 for i in range(self.model.n_layers)
-        ]
-
-    def dense(
-        self,
-        tokens: Tensor,
-        layers: Sequence[Layer] | None = None,
-        positions: Tensor | None = None,
-    ) -> Tensor:
-        return dense_logits(self.weights, tokens, layers, positions)
-
-
 def check_tokens(tokens: Tensor, batch: int, vocab: int) -> None:
-    """Raise ValueError naming what is wrong unless tokens are (batch, t) int64 below vocab."""
+    """Raise ValueError naming what is wrong unless tokens are (batch, t) int64 in 0…vocab - 1."""
     if tokens.dim() != 2 or tokens.shape[0] != batch:
         raise ValueError(f"tokens must be ({batch}, t), got {tuple(tokens.shape)}")
     if tokens.dtype != torch.int64:
@@ -250,54 +195,3 @@ def check_tokens(tokens: Tensor, batch: int, vocab: int) -> None:
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab:
         low, high = int(tokens.min()), int(tokens.max())
         raise ValueError(f"token ids must be in 0…{vocab - 1}, got {low}…{high}")
-
-
-def cache_shape(case: Case, layer: int) -> CacheShape:
-    """The shape of one layer's cache under a case."""
-    return CacheShape(
-        batch=case.batch,
-        n_kv_heads=case.model.layer_kv_heads(layer),
-        head_dim=case.model.layer_head_dim(layer),
-        max_context=case.max_context,
-        max_chunk=case.max_chunk,
-        dtype=getattr(torch, case.dtype),
-        device=torch.device("cpu"),
-    )
-
-
-def checked_update(cache: LayerCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`cache.update` with its answer held to the contract.
-
-    Raises ContractError naming what came back and what is allowed.
-    """
-    answer = cache.update(k, v)
-    if not (isinstance(answer, tuple) and len(answer) == 3):
-        raise ContractError(
-            f"update() must return (keys, values, mask), got {type(answer).__name__}"
-        )
-    keys, values, mask = answer
-    batch, heads, t, head_dim = k.shape
-    for name, x in (("keys", keys), ("values", values)):
-        if (
-            not isinstance(x, Tensor)
-            or x.dim() != 4
-            or ((x.shape[0], x.shape[1], x.shape[3]) != (batch, heads, head_dim))
-        ):
-            shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ContractError(
-                f"update() must return {name} ({batch}, {heads}, n, {head_dim}), got {shape}"
-            )
-    n = keys.shape[2]
-    allowed = ((t, n), (batch, 1, t, n))
-    if values.shape != keys.shape:
-        raise ContractError(
-            f"update() returned values {tuple(values.shape)} for keys {tuple(keys.shape)}"
-        )
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) not in allowed:
-        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask)
-        raise ContractError(
-            f"update() must return a bool mask {allowed[0]} or {allowed[1]}, got {got}"
-        )
-    if keys.dtype != k.dtype or values.dtype != v.dtype:
-        raise ContractError(f"update() took {k.dtype} and returned {keys.dtype}, {values.dtype}")
-    return keys, values, mask

@@ -14,8 +14,8 @@ OP_HEAD_DIM = 64
 """Width of single-layer inputs: wide enough for the keys of `edge` to be nearly orthogonal."""
 
 EDGE_SCORE = 4.0
-"""Score of a border's key.  Higher ones leave less to the other keys, but half precision rounds a
-score in proportion to it; 4 gives the widest margin in bfloat16 (3 and 5 are a tenth below)."""
+"""Score of a key at a border.  Higher ones leave less to the other keys, but half precision rounds
+a score in proportion to it; 4 gives the widest margin in bfloat16 (3 and 5 are a tenth below)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def random(
 
 
 def edges(layer: Layer, q: int) -> list[int]:
-    """Key positions on either side of every border that the law draws for the query at q."""
+    """Key positions on both sides of every border that the law draws for the query at q."""
     found = {q, q + 1}
     if layer.chunk is None and (layer.window is None or q < layer.window):
         found.add(0)  # nothing is forgotten yet: the border is the first key

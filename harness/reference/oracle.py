@@ -1,4 +1,4 @@
-"""The dense reference: float64 attention, masks from the law and nothing else."""
+"""The dense reference: attention in float64, with masks from the law alone."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def attention_gradients(
 def gradient_magnitudes(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, grad_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the sums of (dq, dk, dv) are made of, signs dropped: float64, shaped like q, k, v.
+    """The sums (dq, dk, dv) with all their terms made positive: float64, shaped like q, k, v.
 
     The softmax's gradient is a difference, P * (dP - sum(P * dP)), that cancels to nothing for a
-    query with one key.  Its rounding error is that of the terms, whatever is left of them.
+    query with one key.  Its rounding error is that of the terms, however little is left of them.
     """
     q, k, v, grad = (x.detach().double() for x in (q, k, v, grad_out))
     groups, width = q.shape[1] // k.shape[1], math.sqrt(q.shape[-1])

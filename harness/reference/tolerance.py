@@ -1,11 +1,11 @@
 """The one bound of the harness, and the guard that proves it is not blind.
 
 **Derivation.**  A cached run and a dense run in the same precision do the same arithmetic on each
-row in another order: chunks change the shapes of matrix products, a ring permutes the summed keys.
-Two sources of error follow, and the bound is their sum.
+row in a different order: chunks change the shapes of matrix products, and a ring permutes the keys
+that are summed.  Two sources of error follow, and the bound is their sum.
 
-1. What the precision costs this model on this input, amplification through the layers included.
-   It is measured, not guessed: ``e_r``, the largest deviation in row r of a *dense* run in the
+1. What the precision costs this model on this input, with all that its layers amplify.  It is
+   measured, not guessed: ``e_r`` is the largest deviation in row r of a *dense* run in the
    subject's own precision from float64.  The cached run is a second sample of the same error.  A
    row may be lucky, so e_r is taken no smaller than the mean over rows, and ``SAMPLE = 3`` allows
    the second maximum to exceed the first: errors are sums of many roundings, whose maxima over a
@@ -19,10 +19,10 @@ Two sources of error follow, and the bound is their sum.
    Half-precision kernels accumulate in float32, so u is float32's there: what half precision
    itself costs is measured in 1.
 
-The dense run is held to reason itself (`unexplained`): the first source is a measurement, and a
-subject whose dense run is wrong in its own precision would buy itself room with it.  Its error
-may be no more than ``DOUBT = SAMPLE * LAMBDA`` of what the second source's sums explain, at the
-unit roundoff of its own precision; of sound models it is below a quarter of that.
+The dense run is checked too (`unexplained`): the first source is a measurement, and a subject
+whose dense run is wrong in its own precision would gain room by it.  Its error may be at most
+``DOUBT = SAMPLE * LAMBDA`` times what the second source's sums explain, at the unit roundoff of
+its own precision.  In sound models it is below a quarter of that.
 
 A fixed tolerance would be loose for shallow models and tight for deep ones, and a norm over all
 rows hides one wrong row: 3e-2 relative has passed windows that are one key off.
@@ -43,10 +43,11 @@ from torch import Tensor
 
 from harness.law import Layer
 
-#: An output moved if it moved by more than this part of its scale.  Rounding stays below `DOUBT`
-#: unit roundoffs of the scale, by the derivation above: 2e-15, 1.1e-6, 8.8e-3 and 7e-2.  Each limit
-#: is the next power of ten; float64, where nothing comes near, has two more.  What a row can see
-#: moves it by more: in the matrix by 1e-3 of the scale and up, a hundred times float32's limit.
+#: An output counts as moved if it changes by more than this part of its scale.  Rounding stays
+#: below `DOUBT` unit roundoffs of the scale, by the derivation above: 2e-15, 1.1e-6, 8.8e-3 and
+#: 7e-2.  Each limit is the next power of ten; float64, where nothing comes near, has two more.  A
+#: token that a row can see moves it by more: in the matrix by at least 1e-3 of the scale, a hundred
+#: times float32's limit.
 MOVED = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-1}
 
 SAMPLE = 3.0
@@ -75,8 +76,8 @@ def row_bound(
 
     own: a dense run in the subject's precision, (..., n, F); exact: the same in float64;
     n_keys (n,): keys that each row sums; width: terms of the other sums (head_dim);
-    depth: layers; magnitude (..., n, F): the sums with their signs dropped, where they are known,
-    since a sum that cancels keeps the rounding of its terms; by default the row itself.
+    depth: layers; magnitude (..., n, F): the sums with all their terms made positive, where they
+    are known, since a sum that cancels keeps the rounding of its terms; by default the row itself.
     """
     accumulate = torch.float64 if own.dtype == torch.float64 else torch.float32
     unit = torch.finfo(accumulate).eps / 2
@@ -93,8 +94,8 @@ def unexplained(
 ) -> float:
     """How far the worst row of a dense run is from float64, in units of what rounding explains.
 
-    unit: the unit roundoff of the coarsest number that is kept on the way; the other arguments as
-    of `row_bound`.  Beyond `DOUBT` the run is not the same model in less precision.
+    unit: the unit roundoff of the coarsest number that is kept on the way; the other arguments are
+    those of `row_bound`.  Beyond `DOUBT` the run is not the same model in less precision.
     """
     error, scale = row_error(own, exact), row_error(exact, torch.zeros_like(exact))
     sums = unit * depth * (n_keys.double() + width).sqrt() * scale
@@ -102,7 +103,7 @@ def unexplained(
 
 
 def moved(a: Tensor, b: Tensor) -> Tensor:
-    """Bool (...): rows of a (..., F) that are not b's, beyond rounding; NaN counts as moved."""
+    """Bool (...): rows of a (..., F) that differ from b's beyond rounding; NaN counts as moved."""
     limit = MOVED[str(b.dtype).removeprefix("torch.")] * b.abs().amax()
     return ~((a - b).abs().amax(-1) <= limit)
 
@@ -137,7 +138,7 @@ def wrong_stacks(layers: Sequence[Layer], n: int) -> Iterator[tuple[Layer, ...]]
 
 
 def difference(truth: Sequence[Layer], wrong: Sequence[Layer]) -> str:
-    """What a stack of wrong laws says otherwise, in the first layer that differs: "window 9"."""
+    """How a stack of wrong laws differs, in the first layer that does: "window 9"."""
     pairs = zip(truth, wrong, strict=True)
     law, near = next((a, b) for a, b in pairs if a != b)
     changed = {
@@ -151,7 +152,7 @@ def difference(truth: Sequence[Layer], wrong: Sequence[Layer]) -> str:
 def margin(exact: Tensor, wrong: Iterable[Tensor], bound: Tensor) -> float | None:
     """How many bounds away the nearest wrong law is; None if there is none to compare.
 
-    For each wrong law the row counts that shows it best; the smallest over the laws is the margin.
+    Each wrong law counts by the row that shows it best; the margin is the smallest over the laws.
     """
     return nearest((row_error(other, exact) for other in wrong), bound)
 
@@ -163,14 +164,14 @@ def nearest(errors: Iterable[Tensor], bound: Tensor) -> float | None:
 
 
 def over(errors: Tensor, bound: Tensor) -> Tensor:
-    """Row errors (n,) in bounds; a row that is exact fits a bound of 0."""
+    """Row errors (n,) divided by their bounds; a row that is exact fits a bound of 0."""
     return torch.where(errors == 0, 0, errors / bound)
 
 
 def curves(wrong: Iterable[tuple[str, Tensor]], bound: Tensor) -> dict[str, list[float]]:
     """The error of each row over its bound under each wrong law, to three digits.
 
-    wrong: (name, row errors (n,)); of one name the nearest to the truth is taken.
+    wrong: (name, row errors (n,)); of several with one name the nearest to the truth is taken.
     """
     found: dict[str, Tensor] = {}
     for name, errors in wrong:

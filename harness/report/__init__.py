@@ -1,1 +1,1 @@
-"""How it is told: the page, the terminal, Markdown and JUnit."""
+"""The results for readers: the HTML page, the terminal, Markdown and JUnit."""

@@ -1,8 +1,7 @@
-"""The verdict as a comment on a pull request: one that is kept up to date, and short.
+"""The verdict as a short comment on a pull request, which each run replaces.
 
-The first line is a mark that no reader sees: a workflow finds its own comment by it and writes the
-new text over the old.  `LINK` stands where the address of the whole report belongs, which only
-the workflow knows.
+The first line is an invisible mark, by which a workflow finds its own comment and replaces the
+text.  `LINK` is a placeholder for the address of the full report, which only the workflow knows.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ FILE = "comment.md"
 MARK = "<!-- attention-harness: conformance -->"
 LINK = "REPORT_URL"
 
-#: GitHub takes 65,536 characters; who reads a comment takes far fewer.
+#: GitHub allows 65,536 characters; people read far fewer.
 LONGEST = 20_000
-_KINDS = 10  # kinds of failure, drifted integers, other tests that are listed
+_KINDS = 10  # the most kinds of failure, drifted integers or other tests to list
 _CLIPPED = 300  # characters of a message or a case
 
 
 def to_comment(verdict: Verdict) -> str:
-    """The text: mark, verdict, what broke, what changed since the baseline, where the rest is."""
+    """The text: mark, verdict, what broke, what changed since the baseline, link to the report."""
     parts = [
         f"{MARK}\n## Attention conformance: {verdict.colour}",
         "\n".join(_verdict(verdict)),
         "\n".join(_broken(verdict.broken)),
         "\n".join(_changed(verdict)),
-        f"[The whole report]({LINK}) is an artifact of this run: `index.html` opens offline.",
+        f"[The full report]({LINK}) is an artifact of this run: its `index.html` opens offline.",
     ]
     return _fit([part for part in parts if part])
 
 
 def _fit(parts: list[str]) -> str:
-    """The parts, those in the middle cut by whole lines where they are longer than a comment."""
+    """The parts as one text; all but the last are cut, by whole lines, to what fits."""
     *body, last = parts
     lines = "\n\n".join(body).split("\n")
     left = LONGEST - len(last) - len("\n\nCut.\n\n\n")
@@ -67,15 +66,15 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
     yield ""
     yield ", ".join(f"{n:,} {status.replace('-', ' ')}" for status, n in counts) + "."
     if not verdict.whole:
-        yield "The run was not whole: this says nothing of what it left out."
+        yield "The run was not whole: this says nothing about what it left out."
 
 
 def _broken(broken: pd.DataFrame) -> Iterator[str]:
-    """One line for each kind of failure, with the line that runs its first again."""
+    """One line for each kind of failure, and the command that repeats its first case."""
     found = groups(broken)
     if not found:
         return
-    yield from ("### What broke", "", "| | subject | check | cases | first bad | says |")
+    yield from ("### What broke", "", "| | subject | check | cases | first bad | message |")
     yield "|---|---|---|---:|---:|---|"
     shown = found[:_KINDS]
     for r, count in shown:
@@ -83,13 +82,13 @@ def _broken(broken: pd.DataFrame) -> Iterator[str]:
         yield f"| {r.status} | {_code(r.subject)} | {r.check} | {count:,} | {bad} | {says} |"
     if len(found) > len(shown):
         yield f"\nand {len(found) - len(shown):,} more kinds."
-    yield "\nThe first of each again:\n\n```"
+    yield "\nTo repeat the first of each:\n\n```"
     yield from (_flat(group.first.reproduce or group.first.item) for group in shown)
     yield "```"
 
 
 def _changed(verdict: Verdict) -> Iterator[str]:
-    """What is not as the committed files say: baselines, claims, known failures."""
+    """Differences from the committed baselines, claims and known failures; other failed tests."""
     lines = [
         *_listed(map(_drifted, verdict.drift)),
         *_listed(
@@ -104,11 +103,11 @@ def _changed(verdict: Verdict) -> Iterator[str]:
     if verdict.no_baseline:
         lines.append(f"- {verdict.no_baseline:,} records with integers have no baseline yet")
     if verdict.no_claims:
-        lines.append(f"- no count of claims yet: {_code(', '.join(verdict.no_claims))}")
+        lines.append(f"- no baseline of claims yet: {_code(', '.join(verdict.no_claims))}")
     if lines:
         yield from ("### Changed since the baseline", "", *lines)
     if verdict.drift or verdict.no_baseline or verdict.no_claims:
-        yield "\nIf it is meant: `harness baseline update`, and commit the files."
+        yield "\nIf this is intended, run `harness baseline update` and commit the files."
 
 
 def _drifted(drift: Drift) -> str:
@@ -134,10 +133,10 @@ def _listed(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _code(text: str) -> str:
-    """Text that nothing in it can turn into markup, or into a call for somebody."""
+    """The text as inline code, so that it cannot become markup or mention anybody."""
     return f"`{_flat(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
 
 
 def _flat(text: str) -> str:
-    """On one line, cut where it would swamp the comment."""
+    """The text on one line, cut so that it does not swamp the comment."""
     return cut(text.replace("```", "'''"), _CLIPPED)

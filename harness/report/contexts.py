@@ -1,7 +1,7 @@
-"""Bytes of a cache against the context: one chart a scheme, one line a runtime.
+"""Charts of cache bytes against the context: one per scheme, with one line per runtime.
 
-Every point is what `harness kv` says of that model and context.  Only geometry is made here; the
-template turns it into SVG, and lists the lines below it.
+Every point is the figure of `harness kv` for that model and context.  Only geometry is made here;
+the template turns it into SVG, and lists the lines below it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from harness.results.text import mebibytes
 WIDTH, HEIGHT = 640, 270
 LEFT, RIGHT, TOP, BOTTOM = 72, 8, 8, 38  # px around the plotted area
 
-#: One released model of each scheme that has windows or chunks.
+#: One released model for each scheme with windows or chunks, except sink.
 MODELS = ("gemma3-27b", "mistral-7b-v0.1", "llama4-scout")
-#: From 512 to 131,072 positions by half octaves: kinks are where windows and batches are full.
+#: 512 to 131,072 positions in half octaves, so that kinks at full windows and batches show.
 CONTEXTS = tuple(sorted({n for k in range(9, 17) for n in (2**k, 3 * 2 ** (k - 1))} | {2**17}))
 
 _MIB, _GIB = 2**20, 2**30
-_NAMED = (Dense.name, Ideal.name, OwnRing.name, OwnStatic.name)  # the laws', and ours
+#: Lines that look the same in every chart: what the laws give, and this package's own schemes.
+_NAMED = (Dense.name, Ideal.name, OwnRing.name, OwnStatic.name)
 
 
 @dataclass(frozen=True)
 class Line:
-    """Runtimes that take the same bytes at every context.  nbytes: at the longest one.
+    """Runtimes that take the same bytes at every context.  nbytes: at the longest context.
 
-    look: class of the line: "dense", "ideal", "harness-ring", …; else "l0", "l1"…
+    look: CSS class of the line: "dense", "ideal", "harness-ring", …, or else "l0", "l1", …
     """
 
     names: tuple[str, ...]
@@ -43,7 +44,7 @@ class Line:
 
     @property
     def thin(self) -> bool:
-        """Drawn over the others, which would hide it."""
+        """True for a line that is drawn after the others, which would hide it."""
         return self.look.startswith("l")
 
     @property
@@ -54,10 +55,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """One model.  rules: (y, text) of the bytes; ticks: (x, text) of the contexts.
+    """The chart of one model.  rules: (y, text) of the bytes.  ticks: (x, text) of the contexts.
 
-    arithmetic: the sum behind the line "ideal" at the longest context; command: what reproduces
-    every line there.
+    arithmetic: the sum for the line "ideal" at the longest context.  command: reproduces every
+    line at that context.
     """
 
     model: str
@@ -71,14 +72,15 @@ class Chart:
 
 
 def charts(models: Sequence[str] = MODELS) -> list[Chart]:
-    """A chart for each model of the table that is named."""
+    """A chart for each of these models, by name."""
     return [_chart(model_id.read(model)) for model in models]
 
 
 def bytes_by_runtime(geometry: Geometry) -> dict[str, list[int | None]]:
-    """Bytes at each of `CONTEXTS`, None where a runtime holds no such cache, by its name.
+    """By runtime, the bytes at each of `CONTEXTS`; None where it can hold no such cache.
 
-    The rule of thumb is no runtime; a runtime without any figure is left out.
+    Left out: the rule of thumb, which is not a runtime, and runtimes without a figure at the
+    longest context.
     """
     found = {}
     for profile in table.defaults(geometry):
@@ -89,7 +91,7 @@ def bytes_by_runtime(geometry: Geometry) -> dict[str, list[int | None]]:
 
 
 def arithmetic(geometry: Geometry) -> tuple[str, int]:
-    """The least that answers need at the longest context, as a sum and as its bytes."""
+    """The fewest bytes that correct answers need at the longest context: sum and total."""
     request, terms = Request(CONTEXTS[-1]), dict[tuple[str, int, int], int]()
     for layer in geometry.layers:
         if layer.owns:
@@ -126,17 +128,17 @@ def _chart(geometry: Geometry) -> Chart:
 
 
 def _lines(sizes: dict[str, list[int | None]], scale: _Scale) -> Iterator[Line]:
-    """The most bytes first; what our schemes and the laws take keeps its look in every chart."""
+    """The lines, the most bytes first; runtimes with equal bytes share a line."""
     alike: dict[tuple[int | None, ...], list[str]] = {}
     for name, held in sizes.items():
         alike.setdefault(tuple(held), []).append(name)
     for sort, names in sorted(alike.items(), key=lambda item: -(item[0][-1] or 0)):
-        first = sorted(names, key=lambda name: name not in _NAMED)  # whose look the line has
+        first = sorted(names, key=lambda name: name not in _NAMED)  # the first sets the look
         yield Line(tuple(first), _look(first[0]), scale.path(sort), sort[-1] or 0)
 
 
 def _look(name: str) -> str:
-    """The same for a runtime in every chart."""
+    """The CSS class of a runtime, the same in every chart."""
     if name in _NAMED:
         return name.replace(".", "-")
     return f"l{[other for other in PROFILES if other not in _NAMED].index(name)}"
@@ -144,7 +146,7 @@ def _look(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Scale:
-    """From contexts and bytes to px.  low, top: powers of two of the bytes drawn."""
+    """Converts contexts and bytes to px.  low, top: log2 of the range of bytes drawn."""
 
     low: float
     top: float
@@ -168,7 +170,7 @@ class _Scale:
         return "M" + " ".join(points)
 
     def rules(self) -> Iterator[tuple[float, str]]:
-        """Every second power of two, as people read bytes."""
+        """(y, text) of every second power of two."""
         for power in range(math.ceil(self.low / 2) * 2, math.floor(self.top) + 1, 2):
             yield self.y(2.0**power), _size(2**power)
 

@@ -1,7 +1,7 @@
-"""The error of each position over its bound, on a logarithmic scale; 1 is the bound.
+"""A plot of the error at each position over its bound, on a log scale; 1 is the bound.
 
-Beside it what the neighbouring laws would have been off by: a subject whose errors are those of a
-window that is one wider has that window.
+Curves show the errors that neighbouring laws would have: if a subject's errors are those of a
+window one key wider, then that is the window it has.
 
 Only geometry is made here; the template turns it into SVG.
 """
@@ -17,18 +17,18 @@ from harness.results.text import number, plural
 
 WIDTH, HEIGHT = 640, 150
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 14, 18  # px around the plotted area
-_FLOOR = 1e-3  # what is further below the bound is all the same to the reader
-_CEILING = 1e9  # and so is what is further above it; NaN and infinity are drawn here too
-_BINS = 300  # past so many positions the worst of neighbours is drawn
-_CURVES = 5  # neighbouring laws that are drawn, the nearest to the truth
-#: Errors come with four digits, those of the neighbouring laws with three.
+_FLOOR = 1e-3  # anything smaller is drawn here: the difference does not matter to the reader
+_CEILING = 1e9  # anything larger is drawn here, and so are NaN and infinity
+_BINS = 300  # with more positions, only the worst of each bin is drawn
+_CURVES = 5  # the most neighbouring laws to draw, those closest to the truth
+#: Relative rounding: errors have four digits, those of the neighbouring laws three.
 _ROUNDED = 0.5e-3 + 0.5e-2
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one wrong law would be off by.  worst: in bounds; same: the errors drawn are its own."""
+    """The errors of one wrong law.  worst: in bounds.  same: the subject's errors match it."""
 
     name: str
     path: str
@@ -38,10 +38,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """dots and wedges: outlines of the points within and over the bound; curves: of wrong laws.
+    """Geometry of a plot.
 
-    rules: (y, text) of the horizontal lines; turns: (x, text) where the window is full, and full
-    again; ticks: (x, text) of the positions.
+    bound: y of the bound.  dots, wedges: outlines of the points within and over the bound.
+    curves: those of wrong laws.  rules: (y, text) of the horizontal lines.  turns: (x, text) of
+    the multiples of the window.  ticks: (x, text) of the positions.
     """
 
     label: str
@@ -56,7 +57,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class _Scale:
-    """From position and decade to px.  n: positions; low, top: the decades drawn."""
+    """Converts positions and decades to px.  n: positions.  low, top: range of decades."""
 
     n: int
     low: float
@@ -75,9 +76,10 @@ def plot(
     window: int | None = None,
     neighbours: Mapping[str, Sequence[float]] | None = None,
 ) -> Plot:
-    """The plot of one ratio of error to bound per position; at least one.
+    """The plot of at least one ratio of error to bound, one per position.
 
-    neighbours: the same of wrong laws, by name; one of another length is not drawn.
+    window: marks its multiples.  neighbours: the ratios of wrong laws, by name; any with another
+    number of positions is not drawn.
     """
     near = {name: held for name, held in (neighbours or {}).items() if len(held) == len(ratios)}
     drawn = [r for held in (ratios, *near.values()) for r in held]
@@ -85,7 +87,7 @@ def plot(
     scale = _Scale(len(ratios), math.log10(_FLOOR), top)
     curves = sorted((_curve(name, near[name], ratios, scale) for name in near), key=_nearest)
     dots, wedges = _points(ratios, scale)
-    every = max(1, round((scale.top - scale.low) / 5))  # some five rules
+    every = max(1, round((scale.top - scale.low) / 5))  # about five rules
     decades = range(math.ceil(scale.low), math.floor(scale.top) + 1)
     return Plot(
         label=_label(ratios, curves[:_CURVES]),
@@ -100,7 +102,7 @@ def plot(
 
 
 def _points(ratios: Sequence[float], scale: _Scale) -> tuple[str, str]:
-    """Outlines of the dots and of the wedges."""
+    """The outlines of the dots and of the wedges."""
     dots, wedges = [], []
     for worst in _worst(ratios):
         x, y = scale.x(worst), scale.y(math.log10(_clip(ratios[worst])))
@@ -112,18 +114,18 @@ def _points(ratios: Sequence[float], scale: _Scale) -> tuple[str, str]:
 
 
 def _worst(ratios: Sequence[float]) -> Iterator[int]:
-    """The positions that are drawn: of neighbouring ones the worst, where there are many."""
+    """The positions to draw: all, or the worst of each bin if there are many."""
     n, step = len(ratios), math.ceil(len(ratios) / _BINS)
     for start in range(0, n, step):
         yield max(range(start, min(start + step, n)), key=lambda p: _clip(ratios[p]))
 
 
 def _curve(name: str, wrong: Sequence[float], ratios: Sequence[float], scale: _Scale) -> Curve:
-    """A line through the positions where the wrong law shows, cut where it is the true one."""
+    """A line through the positions where the wrong law differs from the law; gaps elsewhere."""
     runs = []
     for shows, run in groupby(_worst(wrong), lambda p: _clip(wrong[p]) > _FLOOR):
         points = [(scale.x(p), scale.y(math.log10(_clip(wrong[p])))) for p in run]
-        if shows and len(points) == 1:  # a point by itself is a dash
+        if shows and len(points) == 1:  # a single point is drawn as a dash
             runs.append(f"M{points[0][0] - 7:.0f} {points[0][1]:.0f}h14")
         elif shows:
             runs.append("M" + " ".join(f"{x:.0f} {y:.0f}" for x, y in points))
@@ -132,14 +134,14 @@ def _curve(name: str, wrong: Sequence[float], ratios: Sequence[float], scale: _S
 
 
 def _equal(ratio: float, wrong: float) -> bool:
-    """True if two errors are within one bound of each other, as those of one law are."""
+    """True if two errors differ by at most one bound, as errors of the same law do."""
     if not (math.isfinite(ratio) and math.isfinite(wrong)):
         return False
     return abs(ratio - wrong) <= 1 + _ROUNDED * max(ratio, wrong)
 
 
 def _nearest(curve: Curve) -> tuple[bool, float]:
-    """What sorts curves: the one that fits first, then those nearest to the truth."""
+    """Sort key of curves: those that match come first, then those closest to the truth."""
     return not curve.same, curve.worst
 
 
@@ -148,12 +150,12 @@ def _clip(ratio: float) -> float:
 
 
 def _tick(n: int) -> int:
-    """Positions from one tick to the next: at most some sixteen ticks."""
+    """The distance between ticks, for at most sixteen ticks."""
     return next(step for step in (1, 2, 4, 8, 16, 32, 64, 10**3, 10**4, 10**9) if n / step <= 16)
 
 
 def _turns(window: int | None, scale: _Scale) -> list[tuple[float, str]]:
-    """Multiples of the window, as long as they are few enough to read."""
+    """Multiples of the window, or none if there would be too many to read."""
     if not window or window == 1 or scale.n / window > 12:
         return []
     multiples = range(1, (scale.n - 1) // window + 1)
@@ -167,7 +169,7 @@ def _power(decade: int) -> str:
 def _label(ratios: Sequence[float], curves: Sequence[Curve]) -> str:
     laws = [
         f" {c.name} would be off by up to {number(c.worst)} bounds"
-        f"{', and the errors are its own' if c.same else ''}."
+        f"{', and the measured errors match' if c.same else ''}."
         for c in curves
     ]
     return _said(ratios) + "".join(laws)

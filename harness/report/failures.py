@@ -1,4 +1,4 @@
-"""What broke and what is known, gathered so that each cause is drawn once."""
+"""Broken and known failures, grouped so that equal ones are drawn only once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Example:
-    """One record with its drawings; `seen_at` is the anchor of an equal drawing further up."""
+    """One record with its drawings; `seen_at` is the anchor of an equal drawing above it."""
 
     record: Row
     drawing: visible.Drawing | None = None
@@ -33,7 +33,7 @@ class Example:
 
 @dataclass
 class Group:
-    """Records of one subject that broke in the same way; the first is the example."""
+    """Records of one subject that broke in the same way; the first is shown as the example."""
 
     anchor: str
     records: list[Row] = field(default_factory=list)
@@ -41,18 +41,18 @@ class Group:
 
     @property
     def first(self) -> Row:
-        """The record that stands for all."""
+        """The record that represents the group."""
         return self.records[0]
 
     @property
     def checks(self) -> str:
-        """The checks that broke so, as text."""
+        """The checks that broke in this way, as text."""
         return ", ".join(dict.fromkeys(record.check for record in self.records))
 
 
 @dataclass
 class Known:
-    """A known failure with an example of each kind of drawing.  entry: None if it is not given."""
+    """A known failure with an example of each kind of drawing.  entry: its cause, if found."""
 
     anchor: str
     id: str
@@ -67,13 +67,13 @@ class Known:
 
 
 class Drawings:
-    """Makes drawings, each only once: a later equal one refers to the first."""
+    """Makes each drawing only once: a later equal one links to the first."""
 
     def __init__(self) -> None:
         self._places: dict[Hashable, str] = {}
 
     def example(self, record: Row, anchor: str) -> Example:
-        """The record with what there is to draw."""
+        """The record with the drawings that it has data for; `anchor` is its place on the page."""
         window = _window(record.model)
         out = Example(record, window=window)
         if not record.rows and not record.errors:
@@ -91,10 +91,10 @@ class Drawings:
 
 
 def groups(records: Iterable[Row]) -> list[Group]:
-    """Broken records by subject, check, status, kind and exception, in the order given.
+    """Broken records grouped by subject, check, status, kind and exception, in the order given.
 
-    Only a failed check says something about its check: what raised or never came back is one
-    group over all the checks that met it.  Messages are for people and decide nothing.
+    Groups are kept apart by check only for failed checks: an exception or a lost record is one
+    group over all checks.  Messages are for people and do not affect the groups.
     """
     found: dict[Hashable, Group] = {}
     for record in records:
@@ -105,7 +105,7 @@ def groups(records: Iterable[Row]) -> list[Group]:
 
 
 def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:
-    """Groups of what turns the gate red.  The first `limit` have their example drawn."""
+    """Groups of the records that turn the gate red.  The first `limit` have drawings."""
     out = groups(rows(verdict.broken))
     for group in out[:limit]:
         group.example = drawings.example(group.first, group.anchor)
@@ -113,7 +113,7 @@ def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:
 
 
 def known(frame: pd.DataFrame, verdict: Verdict, drawings: Drawings) -> list[Known]:
-    """Known failures in the verdict's order, with up to two examples: a set and an error."""
+    """Known failures in the verdict's order, with up to two examples each (see `_two`)."""
     entries = {entry.id: entry for entry, _ in verdict.known}
     found: dict[str, list[Row]] = {name: [] for name in entries}
     for row in rows(frame[frame["status"] == Status.KNOWN.value]):
@@ -127,7 +127,7 @@ def known(frame: pd.DataFrame, verdict: Verdict, drawings: Drawings) -> list[Kno
 
 
 def _two(records: Sequence[Row]) -> list[Row]:
-    """The first record with a visible set and the first with errors; else the first."""
+    """The first record with visible sets and the first with errors, or else the first."""
     kinds: tuple[Callable[[Row], object], ...] = (lambda r: r.rows, lambda r: r.errors)
     chosen = [next((r for r in records if has(r)), None) for has in kinds]
     distinct = {id(r): r for r in chosen if r is not None}
@@ -136,7 +136,7 @@ def _two(records: Sequence[Row]) -> list[Row]:
 
 @lru_cache
 def _window(model: str) -> int | None:
-    """The length at which the model's caches turn over; None for a model of another table."""
+    """The window or chunk of a tiny model; None if it has neither or is not a tiny model."""
     try:
         found = tiny(model)
     except ValueError:

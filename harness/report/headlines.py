@@ -1,6 +1,6 @@
-"""The headline figures with the sums behind them, computed when the page is made.
+"""The headline figures and the sums that give them, computed when the page is made.
 
-This is the one place of these sums; `suites/test_headlines.py` compares their results with the
+These sums are written nowhere else; `suites/test_headlines.py` compares their results with the
 bytes that the schemes allocate and with the figures as they were published.
 """
 
@@ -24,7 +24,7 @@ Products = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure that somebody relies on: what it is of, the sum behind it, and how it is shown."""
+    """A figure that people rely on.  of: what it measures.  arithmetic: the sum that gives it."""
 
     of: str
     arithmetic: str
@@ -33,12 +33,12 @@ class Headline:
 
 
 def headlines() -> list[Headline]:
-    """Every headline, in the order of the page."""
+    """All headlines, in the order of the page."""
     return [*_uniform(), *_example(), *_e2b(), *_estimates()]
 
 
 def _uniform() -> list[Headline]:
-    """pytorch/executorch#19250: 32 layers of 8 kv heads of 128 in fp16."""
+    """pytorch/executorch#19250: 32 layers with 8 kv heads of width 128, in fp16."""
     model = PUBLISHED["mistral-7b-v0.1"]
     slot = model.n_kv_heads * model.head_dim * 2 * _F16
     out = []
@@ -50,7 +50,7 @@ def _uniform() -> list[Headline]:
 
 
 def _example() -> list[Headline]:
-    """pytorch/executorch#19251: the example for Gemma 4 E2B, by the convention that gives it."""
+    """pytorch/executorch#19251: its example for Gemma 4 E2B, in the units that reproduce it."""
     per_slot = 1 * 256 * _F16
     out = []
     for of, lens in (
@@ -65,7 +65,7 @@ def _example() -> list[Headline]:
 
 
 def _e2b() -> list[Headline]:
-    """The published Gemma 4 E2B: most of its layers have no cache, its full ones are wider."""
+    """The published Gemma 4 E2B: most layers have no cache, and its full layers are wider."""
     model, context = PUBLISHED["gemma4-e2b"], 8192
     full = [i for i in model.cached_layers if model.layers[i].window is None]
     sliding = [i for i in model.cached_layers if model.layers[i].window is not None]
@@ -82,7 +82,7 @@ def _e2b() -> list[Headline]:
 
 
 def _estimates() -> list[Headline]:
-    """Andyyyy64/whichllm#124: the rule of thumb at 128K, beside what llama.cpp allocates."""
+    """Andyyyy64/whichllm#124: the rule of thumb at 128K, next to what llama.cpp allocates."""
     request = Request(131_072)
     out = []
     for name, billions in (("gemma-3-27b", 27), ("mistral-7b-v0.1", 7)):
@@ -106,12 +106,12 @@ def _estimates() -> list[Headline]:
 
 
 def _by_layer(layer_bytes: list[int]) -> tuple[str, int]:
-    """The sum over layers, those of one size together."""
+    """The sum over layers, with layers of equal size in one term."""
     text, total = _sum(tuple((n, size) for size, n in Counter(layer_bytes).items()))
     return f"{text}: layers × bytes of each, keys and values in fp16", total
 
 
 def _sum(products: Products) -> tuple[str, int]:
-    """A sum of products, written out and worked out."""
+    """A sum of products, as text and as a number."""
     text = " + ".join(" × ".join(f"{factor:,}" for factor in factors) for factors in products)
     return text, sum(map(prod, products))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from harness.report.past import Past
     from harness.results.folder import RunInfo
 
-_DRAWN = 20  # groups of failures that are drawn; the cases of the rest are listed
+_DRAWN = 20  # the most groups of failures with drawings; the cases of the rest are listed
 _LISTED = 8  # lines under the verdict
 
 
@@ -47,19 +47,18 @@ def build(
     past: Past | None = None,
     run: RunInfo | None = None,
 ) -> Path:
-    """Write the report of a completed frame and its verdict; return the file that it is in.
+    """Write the report on a completed frame and its verdict; return the path of the file.
 
     out: a folder, where it becomes ``index.html``, or the name of an .html file.  past: what a
-    history says of this run.  run: the run itself, for what only it knows of the machine.  The kill
-    table is shown where one lies beside the page.  Raises
-    ValueError if the verdict's counts are not those of the frame: a page that mixes two runs
-    would be believed.
+    history says about this run.  run: adds what only the run itself knows about the machine.  A
+    kill table is shown if its file is next to the page.  Raises ValueError if the verdict's counts
+    are not those of the frame, since nobody would notice that a page mixes two runs.
     """
     counts = Counter(map(str, frame["status"]))
     if +Counter(verdict.counts) != counts:
         raise ValueError(
-            f"verdict and frame are of different runs: the verdict counts {dict(verdict.counts)}, "
-            f"the frame {dict(counts)}"
+            "verdict and frame are from different runs: "
+            f"the verdict counts {dict(verdict.counts)}, the frame {dict(counts)}"
         )
     path = out if out.suffix == ".html" else out / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +106,7 @@ def _link(
     groups: Sequence[failures.Group],
     known: Sequence[failures.Known],
 ) -> None:
-    """Let red and known cells lead to where they are explained; the others to their cases."""
+    """Link red and known cells to their explanation, and the other cells to their cases."""
     explained = {r.item: group.anchor for group in groups for r in group.records}
     explained |= {r.item: entry.anchor for entry in known for r in entry.records}
     for cell in (c for table in grid for line in table.lines.values() for c in line.cells.values()):
@@ -149,17 +148,17 @@ def _environment() -> Environment:
 
 
 def _asset(name: str) -> Markup:
-    """A file of this package, as it is: it is ours, and holds no closing tag."""
+    """A file of this package, unescaped: it is trusted, and has no closing tag."""
     return Markup(resources.files("harness.report").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may break behind its dots and colons."""
+    """A name that may be broken into lines after its dots and colons."""
     return escape(name).replace(".", Markup(".<wbr>")).replace(":", Markup(":<wbr>"))
 
 
 def _words(command: str) -> Markup:
-    """A command line whose options do not break: "-" and "-case" would read as two."""
+    """A command whose options are not broken: "-" and "-case" would look like two words."""
     words = command.split(" ")
     kept = (Markup("<span>{}</span>").format(w) if w.startswith("--") else escape(w) for w in words)
     return Markup(" ").join(kept)

@@ -25,7 +25,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write(frame: pd.DataFrame, verdict: Verdict, path: Path) -> None:
-    """One suite a subject, one test a record; and a suite "gate" for what no record holds."""
+    """Write one suite per subject with a test per record, and a suite "gate" for the verdict."""
     xml = JUnitXml("attention-harness")
     for subject, held in frame.groupby("subject"):
         suite = TestSuite(str(subject))
@@ -50,7 +50,7 @@ def _case(record: Row) -> TestCase:
 
 
 def _gate_cases(verdict: Verdict) -> list[TestCase]:
-    """The verdict, with what drifted, went stale or failed outside the matrix."""
+    """The verdict, with drift, stale known failures and other failed tests."""
     case = TestCase("verdict", "gate")
     stale = (f"stale known failure {e.subject} {e.id}" for e in verdict.stale)
     details = [*map(str, verdict.drift), *stale, *verdict.outside]

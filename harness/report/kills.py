@@ -1,4 +1,4 @@
-"""The kill table: which check catches which planted defect, kept as a file beside the records."""
+"""The kill table: which check catches which planted defect, in a file next to the records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE = "kills.json"
 class Row:
     """A defect, what it does, and (check, cases broken, cases run) of the checks that catch it.
 
-    For the router and the sliced-Q pass, the parts of their battery stand in place of checks.
+    The router and the sliced-Q pass have their own tests, whose parts take the place of checks.
 
     expected: the checks that must catch it.
     """
@@ -35,13 +35,13 @@ class Row:
 
     @property
     def missed_by(self) -> tuple[str, ...]:
-        """The checks that must catch it, and do not."""
+        """The checks that must catch it but do not."""
         found = {check for check, _, _ in self.checks}
         return tuple(check for check in self.expected if check not in found)
 
     @property
     def is_caught(self) -> bool:
-        """True if some check catches it, and every check that must."""
+        """True if at least one check catches it, and every check that must."""
         return bool(self.checks) and not self.missed_by
 
 
@@ -53,7 +53,7 @@ class Kills:
 
     @property
     def caught(self) -> int:
-        """Defects that every check that must catches."""
+        """The number of defects that are caught, by every check that must catch them."""
         return sum(row.is_caught for row in self.rows)
 
 
@@ -67,7 +67,7 @@ def run(workers: int = 2) -> Iterator[Row]:
 
 
 def _row(index: int) -> Row:
-    """The row of a defect: those of subjects come first, then those of the batteries."""
+    """The row of one defect.  Defects in subjects come first, then those in batteries."""
     import torch
 
     from harness.defects import DEFECTS, kill
@@ -87,7 +87,7 @@ def _row_of(defect: Defect | BatteryDefect, found: Mapping[str, tuple[int, int]]
 
 
 def write(rows: Sequence[Row], folder: Path) -> Path:
-    """Keep the table in a folder of results."""
+    """Write the table to a folder of results; return the file's path."""
     path = folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
@@ -95,7 +95,7 @@ def write(rows: Sequence[Row], folder: Path) -> Path:
 
 
 def read(folder: Path) -> Kills | None:
-    """The table of a folder of results; None where none was made, or it cannot be read."""
+    """The table in a folder of results; None if there is none or it cannot be read."""
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return Kills(

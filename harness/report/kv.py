@@ -1,4 +1,4 @@
-"""KV bytes of the published models, per context and runtime, and other estimators' errors."""
+"""KV bytes of the published models, by context and runtime, and the errors of estimators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure.  nbytes: None for none; shown: in MiB; error: of an estimator, in per cent."""
+    """One figure.  nbytes: None without one.  shown: in MiB.  error: an estimator's, in percent."""
 
     nbytes: int | None
     shown: str
@@ -22,7 +22,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A runtime or estimator, and how its figures are known."""
+    """A runtime or estimator.  evidence: how its figures are known."""
 
     name: str
     evidence: str
@@ -30,7 +30,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """The table of one context: its columns, and the cells of each model."""
+    """The table for one context: its columns, and the cells of each model."""
 
     context: int
     columns: tuple[Column, ...]
@@ -38,12 +38,12 @@ class Section:
 
 
 def sections(contexts: Sequence[int] = table.CONTEXTS) -> list[Section]:
-    """One table per context, of every model that is published."""
+    """One table per context, with every published model."""
     lines = list(table.published_lines(contexts))
     named: dict[str, list[table.Row]] = {}
     for line in lines:
         named.setdefault(line.row.name, []).append(line.row)
-    # A runtime that has no figure until an option is given would be an empty column.
+    # A runtime whose figures need an option that is not given would be an empty column.
     columns = tuple(
         Column(name, rows[0].evidence)
         for name, rows in named.items()

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     from harness.results.record import Row
 
-#: Schemes in the order of the report, with what sets each apart.
+#: Schemes in the order of the report, and what is particular to each.
 SCHEMES = {
     "full": "every query sees all keys before it",
     "uniform": "a sliding window in every layer",
-    "interleaved": "sliding and full layers in turn",
-    "sink": "a sliding window, and the first tokens kept for ever",
+    "interleaved": "sliding and full layers alternate",
+    "sink": "a sliding window, and the first tokens are kept for ever",
     "chunked": "attention inside aligned blocks",
 }
 
 
 @dataclass
 class Cell:
-    """One subject under one check.  anchor: id of its case table; target: where it links to."""
+    """One subject under one check.  anchor: id of its case table.  target: where it links to."""
 
     anchor: str
     records: list[Row] = field(default_factory=list)
@@ -41,12 +41,12 @@ class Cell:
 
     @property
     def lead(self) -> str:
-        """The status that the cell is shown as."""
+        """The status that the cell shows."""
         return looks.lead(self.counts)
 
     @property
     def rest(self) -> list[tuple[str, int]]:
-        """(status, count) of all but the lead."""
+        """(status, count) of every other status."""
         return [(s, n) for s, n in looks.ordered(self.counts) if s != self.lead]
 
     @property
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass
 class Line:
-    """One subject of a table; a check without records has no cell."""
+    """The row of one subject; a check without records has no cell."""
 
     subject: str
     version: str
@@ -66,13 +66,13 @@ class Line:
 
     @property
     def counts(self) -> Counter[str]:
-        """Records by status, of every check."""
+        """Records by status, over all checks."""
         return sum((cell.counts for cell in self.cells.values()), Counter[str]())
 
 
 @dataclass
 class Table:
-    """One scheme.  checks: its columns, in the order of the report."""
+    """The table of one scheme.  checks: its columns, in the order of the report."""
 
     scheme: str
     anchor: str
@@ -81,14 +81,14 @@ class Table:
 
     @property
     def about(self) -> str:
-        """What sets the scheme apart; "" for one that this page does not know."""
+        """What is particular to the scheme; "" for one that is not in `SCHEMES`."""
         return SCHEMES.get(self.scheme, "")
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """A table per scheme.  Records without a case (a subject that did not load) are left out."""
     held = frame[frame["case"] != ""]
-    # The same columns in every table: the eye compares down the page.
+    # The same columns in every table, so that tables can be compared down the page.
     checks = _in_order(held["check"].unique(), NAMES)
     return [
         _table(Table(scheme, f"t{t}", checks), held[held["scheme"] == scheme])
@@ -109,11 +109,11 @@ def _table(table: Table, frame: pd.DataFrame) -> Table:
 
 
 def _in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
-    """The distinct names, known ones in their order, then the others as they come."""
+    """The distinct names: those in `order` first, in that order, then the others."""
     found = list(dict.fromkeys(names))
     return [n for n in order if n in found] + [n for n in found if n not in order]
 
 
 def unloaded(frame: pd.DataFrame) -> list[Row]:
-    """One record of each subject that never got to a case: not installed, or not to be loaded."""
+    """The records of subjects that reached no case: not installed, or not loadable."""
     return list(rows(frame[frame["case"] == ""]))

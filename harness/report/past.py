@@ -1,4 +1,4 @@
-"""What the page says of earlier runs: what changed with this one, and since when it is broken."""
+"""What the page says about earlier runs: what changed, and since when a check is broken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 200
 
 @dataclass(frozen=True)
 class Change:
-    """One integer or status that differs from the run before; None where there was no record."""
+    """An integer or status that differs from the previous run; None if there is no value."""
 
     subject: str
     check: str
@@ -26,8 +26,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Past:
-    """previous: id of the run before, "" if this is the first.  since: item key -> first run of
-    the current streak of failures.  left_out: changes that are not listed."""
+    """What the history says about the last run.
+
+    previous: id of the run before it, "" if it is the first.  since: (subject, check, case) -> the
+    first run of the current streak of failures.  left_out: how many changes are not listed.
+    """
 
     runs: int
     previous: str
@@ -37,12 +40,12 @@ class Past:
     slower: tuple[Slower, ...]
 
     def of(self, record: Row) -> str:
-        """The run since which a record is broken, "" where nothing is known of it."""
+        """The run since which a record has been broken; "" if that is not known."""
         return self.since.get((record.subject, record.check, record.case), "")
 
 
 def past(history: History) -> Past:
-    """What a history says of its last run.  Raises HistoryError."""
+    """What a history says about its last run.  Raises HistoryError."""
     runs = history.runs()
     rows = history.changes().to_dict("records")
     changes = [
@@ -71,5 +74,5 @@ def past(history: History) -> Past:
 
 
 def _text(value: object) -> str | None:
-    """A cell of a frame as text; what is missing comes as None, or as NaN, which reads "nan"."""
+    """A cell of a frame as text; None for a missing value, which may be None, NaN or NA."""
     return None if value is None or str(value) in {"nan", "<NA>"} else str(value)

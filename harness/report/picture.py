@@ -1,7 +1,7 @@
-"""The matrix as one small SVG that stands by itself, for the README: subject by check.
+"""The matrix, subject by check, as one small self-contained SVG for the README.
 
-Schemes are added up.  The picture depends on the records alone, so that the same results give
-the same file.
+The counts of all schemes are added up.  The picture depends on the records alone, so that the
+same results give the same file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from harness.results.record import write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-_MARGIN = 20  # px round everything
+_MARGIN = 20  # px around everything
 _COLUMN, _ROW, _HEAD = 106, 30, 62  # px; the head holds the title and the names of the checks
-_CHARACTER = 7.1  # px, the widest that a character of a subject's name comes out
+_CHARACTER = 7.1  # px, the widest that a character of a subject's name is drawn
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def write(frame: pd.DataFrame, out: Path) -> Path:
 def _cells(
     frame: pd.DataFrame,
 ) -> tuple[dict[tuple[str, str], Counter[str]], list[str], list[str]]:
-    """Counts by (subject, check) over all schemes, with the subjects and the checks in order."""
+    """Counts by (subject, check) over all schemes; the subjects and the checks, in order."""
     cells: dict[tuple[str, str], Counter[str]] = {}
     tables = matrix.tables(frame)
     for table in tables:
@@ -94,7 +94,7 @@ def _cells(
 
 
 def _text(counts: Counter[str]) -> str:
-    """What stands in a tile: the count of the status that leads, of how many ran."""
+    """The text of a tile: the count of its worst status, and how many ran."""
     status = looks.lead(counts)
     ran = sum(n for s, n in counts.items() if s not in NOT_RUN)
     if not ran:

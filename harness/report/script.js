@@ -3,7 +3,7 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector) => document.querySelector(selector);
 
-  // Light and dark: the system's choice, until the reader makes another.
+  // Light or dark: the system's choice, until the reader chooses.
   const theme = one("#theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   const stored = (() => { try { return localStorage.getItem("theme"); } catch { return null; } })();
@@ -14,13 +14,13 @@
   theme.addEventListener("click", () => {
     const next = dark() ? "light" : "dark";
     document.documentElement.dataset.theme = next;
-    try { localStorage.setItem("theme", next); } catch { /* a private window keeps nothing */ }
+    try { localStorage.setItem("theme", next); } catch { /* private windows store nothing */ }
     say();
   });
   system.addEventListener("change", say);
   say();
 
-  // A link into a closed case table opens it, one to a known failure its first drawing.
+  // A link into a closed case table opens the table; a link to a known failure opens its first example.
   const reveal = () => {
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!target) return;
@@ -33,7 +33,7 @@
     if (a.getAttribute("href") === location.hash) reveal();
   }));
 
-  // Filter: words must all occur, statuses are alternatives.
+  // Filter: all words must occur, and one of the chosen statuses.
   const rows = all(".cases tbody tr[data-s]").map((row) => {
     const body = row.parentElement;
     const title = body.closest("details").querySelector("caption").textContent;
@@ -84,7 +84,7 @@
   }
   one(".tools").hidden = false;
 
-  // Sort: by number where both have one, else by text; rows of a group stay in their group.
+  // Sort by number if both cells are numbers, otherwise by text; rows stay in their group.
   const value = (row, column) => {
     const cell = row.cells[column];
     return cell ? cell.dataset.v ?? cell.textContent.trim() : "";
@@ -93,7 +93,7 @@
   const compare = (a, b) => {
     const [x, y] = [number(a), number(b)];
     if (!Number.isNaN(x) && !Number.isNaN(y)) return x - y;
-    if (a === "" || b === "") return (a === "") - (b === ""); // what is empty comes last
+    if (a === "" || b === "") return (a === "") - (b === ""); // empty cells come last
     return a.localeCompare(b, "en", { numeric: true });
   };
   for (const table of all("table.sortable")) {

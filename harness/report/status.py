@@ -1,4 +1,4 @@
-"""How each status looks: its word, its shape and what it means to the gate.
+"""How each status looks: its word, its shape and its meaning.
 
 Shape and word carry the meaning; colour only repeats it.
 """
@@ -13,9 +13,9 @@ from harness.results.finding import RED, SHOWN_FIRST, Status
 
 @dataclass(frozen=True)
 class Look:
-    """word: as people read it.  verb: what `harness check` says that a check does.
+    """word: its name for people.  verb: the column title in `harness check`, such as "holds".
 
-    path: its shape, drawn with a stroke in a box of 16 x 16.
+    path: its shape, an SVG path drawn with a stroke in a box of 16 x 16.
     """
 
     word: str
@@ -26,7 +26,7 @@ class Look:
 
     @property
     def colour(self) -> str:
-        """In a terminal."""
+        """The colour in a terminal."""
         return "red" if self.red else "green" if self.verb == "holds" else "yellow"
 
 
@@ -49,56 +49,56 @@ _DRAWN: dict[Status, tuple[str, str, str, str]] = {
         "fixed",
         "holds now",
         "M8 13V4M4.2 7.4L8 3.6l3.8 3.8",
-        "a known failure that passed: its entry must go",
+        "a known failure that passed: its entry must be removed",
     ),
     Status.KNOWN: (
         "known",
         "known",
         "M8 2.4L13.6 8 8 13.6 2.4 8z",
-        "a failure that an entry of known failures describes",
+        "a failure that is filed as a known failure",
     ),
     Status.PASS: ("pass", "holds", "M3 8.6l3.3 3.3L13 4.8", "the check holds"),
     Status.NOT_INSTALLED: (
         "not installed",
         "not installed",
         "M8 3a5 5 0 1 0 .01 0zM4.6 11.4l6.8-6.8",
-        "the package of the subject is absent: nothing ran",
+        "the subject's package is not installed: nothing ran",
     ),
     Status.NOT_CLAIMED: (
         "not claimed",
         "not claimed",
         "M4 8h8",
-        "the subject does not claim the case: nothing to hold it to",
+        "the subject does not claim to support the case",
     ),
 }
 
-#: Every status, in the order of counts, of chips and of what leads a cell.
+#: Every status, in the order in which counts are shown and the status of a cell is chosen.
 LOOKS: dict[str, Look] = {
     status.value: Look(*_DRAWN[status], red=status in RED) for status in SHOWN_FIRST
 }
 
 
 def look(status: str) -> Look:
-    """How a status looks.  Raises ValueError for one that is none."""
+    """How a status looks.  Raises ValueError for an unknown status."""
     if status not in LOOKS:
         raise ValueError(f"unknown status {status!r}; known: {', '.join(LOOKS)}")
     return LOOKS[status]
 
 
 def rank(status: str) -> int:
-    """0 for the gravest."""
+    """The place of a status in `LOOKS`; 0 is the worst.  Raises ValueError."""
     look(status)
     return list(LOOKS).index(status)
 
 
 def lead(counts: Mapping[str, int]) -> str:
-    """The status that a cell is shown as: the gravest of what ran.
+    """The status that a cell shows: the worst of the checks that ran.
 
-    What did not run leads only where nothing else did, so that it never looks like a pass.
+    If nothing ran, it is "not-installed" or "not-claimed", so that it never looks like a pass.
     """
     return min((status for status, n in counts.items() if n), key=rank)
 
 
 def ordered(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """(status, count) of what occurs, the gravest first."""
+    """(status, count) of every status that occurs, the worst first."""
     return sorted(((s, n) for s, n in counts.items() if n), key=lambda item: rank(item[0]))

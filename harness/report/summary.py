@@ -15,12 +15,12 @@ from harness.results.text import cut, number
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = 40  # a CI summary holds 1 MiB; past this the report and the records tell the rest
+_SHOWN = 40  # rows; a CI summary holds 1 MiB, and the report and the records have the rest
 _CLIPPED = 300  # characters of a message
 
 
 def to_markdown(frame: pd.DataFrame, verdict: Verdict) -> str:
-    """Verdict first, then what broke and how to reproduce it, then the matrix."""
+    """The verdict, then what broke and how to reproduce it, then the matrix."""
     sections = [
         _head(verdict),
         _broken(verdict.broken),
@@ -39,12 +39,12 @@ def _head(verdict: Verdict) -> str:
     lines += [*(f"- {reason}" for reason in verdict.reasons), ""] if verdict.red else []
     lines.append(f"{_counts(verdict.counts)}.")
     if not verdict.whole:
-        lines += ["", "The run was not whole: this says nothing of the checks that it left out."]
+        lines += ["", "The run was not whole: this says nothing about the checks that it left out."]
     if verdict.no_baseline:
         lines += [
             "",
-            f"{verdict.no_baseline} records have integers and no baseline for these versions; "
-            "`harness baseline update` takes them over.",
+            f"{verdict.no_baseline} records have integers but no baseline for these versions; "
+            "`harness baseline update` adds them.",
         ]
     return "\n".join(lines)
 
@@ -64,7 +64,7 @@ def _broken(broken: pd.DataFrame) -> str:
         lines.append(f"| {' | '.join(_cell(c) for c in cells)} |")
     if len(broken) > _SHOWN:
         lines += ["", f"and {len(broken) - _SHOWN} more."]
-    lines += ["", "Reproduce, the first of each kind:", ""]
+    lines += ["", "To reproduce the first of each kind:", ""]
     for group in groups(broken)[:_SHOWN]:
         lines.append(f"- {cut(group.first.message, _CLIPPED)}")
         lines.append(f"  `{group.first.reproduce or group.first.item}`")
@@ -74,7 +74,7 @@ def _broken(broken: pd.DataFrame) -> str:
 def _drift(verdict: Verdict) -> str:
     if not verdict.drift:
         return ""
-    lines = ["## Drift", "", "`harness baseline update` takes these over, if they are meant.", ""]
+    lines = ["## Drift", "", "If these are intended, run `harness baseline update`.", ""]
     lines += [
         "| subject | check | case | integer | baseline | now |",
         "|---|---|---|---|---:|---:|",

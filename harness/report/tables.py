@@ -1,4 +1,4 @@
-"""The small tables of the report: margins, slowest cases, environment, arithmetic of the counts."""
+"""The small tables of the report: margins, slowest cases, environment, sums of the counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Margin:
-    """The smallest margin of one check, and how many records have one."""
+    """The record with a check's smallest margin, and how many records have a margin."""
 
     record: Row
     measured: int
@@ -42,9 +42,9 @@ def slowest(frame: pd.DataFrame, n: int = 10) -> list[Row]:
 
 
 def environment(frame: pd.DataFrame, run: RunInfo | None = None) -> list[tuple[str, str]]:
-    """(name, value) of what is known of the machine; several values are all named.
+    """(name, value) of what is known about the machine; several values are all listed.
 
-    run: adds the peak resident size of the processes that ran the checks, where it was taken.
+    run: adds the largest resident size of a process that ran checks, if it was measured.
     """
     versions: dict[str, set[str]] = {}
     for held in frame["versions"]:
@@ -56,10 +56,10 @@ def environment(frame: pd.DataFrame, run: RunInfo | None = None) -> list[tuple[s
         ("threads", set(frame["threads"].dropna().astype(str))),
         *sorted(versions.items()),
     ]
-    out = [(name, ", ".join(sorted(values - {""})) or "not stated") for name, values in facts]
+    out = [(name, ", ".join(sorted(values - {""})) or "not known") for name, values in facts]
     if run is not None and run.resident_peak_bytes is not None:
         size = mebibytes(run.resident_peak_bytes)
-        out.append(("peak resident size", f"{size} of one process, indicative: never gated"))
+        out.append(("peak resident size", f"{size} in one process, indicative: never gated"))
     return out
 
 
@@ -78,7 +78,7 @@ class Arithmetic:
 
 
 def arithmetic(counts: Counter[str]) -> Arithmetic:
-    """The sums behind the verdict."""
+    """The counts by status as sums: of all records, and of the red ones."""
     parts = looks.ordered(counts)
     return Arithmetic(
         total=sum(counts.values()),
@@ -88,7 +88,7 @@ def arithmetic(counts: Counter[str]) -> Arithmetic:
 
 
 def breadth(frame: pd.DataFrame) -> str:
-    """How much was looked at: subjects, checks and cases."""
+    """How much was checked: numbers of subjects, checks and cases."""
     held = frame[frame["case"] != ""]
     return ", ".join(
         (
@@ -101,7 +101,7 @@ def breadth(frame: pd.DataFrame) -> str:
 
 @dataclass
 class DriftKind:
-    """Integers of one name that drifted, of one subject and check."""
+    """All drift of one integer in one subject and check."""
 
     subject: str
     check: str
@@ -110,7 +110,7 @@ class DriftKind:
 
     @property
     def said(self) -> str:
-        """The first, and how many there are: "cache_bytes 4,096 → 4,608 (+512), 3 cases"."""
+        """The first drift and the number of cases: "cache_bytes 4,096 → 4,608 (+512), 3 cases"."""
         first = self.held[0]
         was, now = (number(v) or "none" for v in (first.baseline, first.now))
         change = ""
@@ -122,7 +122,7 @@ class DriftKind:
 
 
 def drifts(drift: Iterable[Drift]) -> list[DriftKind]:
-    """By subject, check and integer, those of most cases first."""
+    """Drift grouped by subject, check and integer, the largest group first."""
     found: dict[tuple[str, str, str], DriftKind] = {}
     for d in drift:
         key = (d.subject, d.check, d.integer)

@@ -1,4 +1,4 @@
-"""What `harness check` prints: counts by check, and for each broken check where, how much, how."""
+"""What `harness check` prints: counts by check, then every broken check and how to repeat it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from harness.results.text import cut, number
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What holds is counted first, then what is wrong, the gravest in front.
+#: Columns of the counts: passes first, then the other statuses, the worst first.
 _COLUMNS = (Status.PASS, *(status for status in looks.LOOKS if status != Status.PASS))
 _SHOWN = 20
 _CLIPPED = 400  # characters of a message
 
 
 def broken(records: Sequence[Record]) -> list[Record]:
-    """The records of checks that do not hold."""
+    """The records whose status is red: failed, broken, fixed or missing."""
     return [record for record in records if record.status in RED]
 
 
 def show(console: Console, subject: str, records: Sequence[Record]) -> None:
-    """Print the counts, the broken checks as a table, and the first of each kind in full."""
+    """Print the counts, a table of the broken checks, and the first of each kind in full."""
     frame = to_frame(records)
     console.print(_counts(frame))
     bad = frame[frame["status"].isin(list(RED - {Status.MISSING}))]
@@ -50,7 +50,7 @@ def show(console: Console, subject: str, records: Sequence[Record]) -> None:
 
 
 def _counts(frame: pd.DataFrame) -> Table:
-    """A row a check, a column a status that occurs."""
+    """One row per check, one column per status that occurs."""
     there = [looks.look(s) for s in _COLUMNS if (frame["status"] == s).any()]
     table = Table("check", box=None, pad_edge=False)
     for look in there:

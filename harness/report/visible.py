@@ -1,7 +1,7 @@
-"""Visible sets as drawings: query rows by key columns, expected beside recovered.
+"""Drawings of visible sets: query rows by key columns, expected next to recovered.
 
-Only geometry is made here; the template turns it into SVG.  A run of equal cells is one
-rectangle and the cells are cut apart by lines over it, which keeps a drawing near 1 kB.
+Only geometry is made here; the template turns it into SVG.  A run of equal cells is one rectangle
+with grid lines drawn over it, which keeps a drawing near 1 kB.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from operator import itemgetter
 
 from harness.results.text import spans
 
-CELL = 12  # px; a letter stays readable in it, and two panels of 3 rings fit beside each other
+CELL = 12  # px; a letter is still readable, and two panels of 3 rings fit side by side
 _LABEL = 36  # px left of the first column, for the query's position
 _HEAD = 18  # px above the first row, for the key positions
-_FOLD = 20  # columns that are alike in every row are folded from this many on
-_CONTEXT = 2  # of which so many stay at either end
+_FOLD = 20  # runs of at least this many columns that are equal in every row are folded
+_CONTEXT = 2  # columns at either end of such a run that are still drawn
 
-#: Letters in the cells that are wrong, so that colour is not alone.
+#: Letters in the wrong cells, so that they do not depend on colour alone.
 LETTERS = {"extra": "+", "lost": "−", "future": "F"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """The keys that one query should see, and those that it does see."""
+    """The keys that one query should see, and the keys that it does see."""
 
     query: int
     expected: frozenset[int]
     seen: frozenset[int]
 
     def kind(self, key: int) -> str:
-        """ "seen", "extra", "future", "lost", or "" for a key that is rightly invisible."""
+        """ "seen", "extra", "future", "lost", or "" for a key that is correctly invisible."""
         if key in self.seen:
             return "seen" if key in self.expected else "future" if key > self.query else "extra"
         return "lost" if key in self.expected else ""
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
-    """One side.  paths: by kind, the outline of its cells; letters: (x, y, kind, letter)."""
+    """One side.  paths: by kind, the outline of the cells.  letters: (x, y, kind, letter)."""
 
     title: str
     label: str
@@ -50,10 +50,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Both sides on one raster.
+    """Both sides, on the same grid.
 
-    keys and queries: (x or y, text) of the axis labels; void, lines, own: outlines of the whole
-    raster, of its lines and of the marks at the queries' own positions.
+    keys, queries: (x or y, text) of the axis labels.  void, lines, own: outlines of the whole
+    grid, of its lines and of the marks at the queries' own positions.
     """
 
     width: int
@@ -68,7 +68,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Column:
-    """A key position; or, where `last` is further on, a fold of positions alike in every row."""
+    """A key position, or a folded range up to `last` of positions equal in every row."""
 
     key: int
     last: int
@@ -106,7 +106,7 @@ def draw(raw: Iterable[tuple[int, Sequence[int], Sequence[int]]]) -> Drawing:
 
 
 def _columns(rows: Sequence[Row]) -> list[_Column]:
-    """Every key up to the last that matters; long stretches that are alike folded into one."""
+    """A column for every key up to the last that matters; long runs of equal ones are folded."""
     end = max(max((*row.expected, *row.seen, row.query)) for row in rows) + 1
     out: list[_Column] = []
     x = _LABEL
@@ -128,7 +128,7 @@ def _fold(run: list[int]) -> list[tuple[int, int]]:
 
 
 def _named(columns: Sequence[_Column]) -> list[_Column]:
-    """The columns that are labelled: multiples of 4, folds, and none too near the one before."""
+    """The columns with a label: folds, and multiples of 4 not too close to the last label."""
     out: list[_Column] = []
     for column in columns:
         beyond = not out or column.x - (out[-1].x + out[-1].width) >= CELL
@@ -154,7 +154,7 @@ def _panel(title: str, rows: Sequence[Row], columns: Sequence[_Column], *, expec
 
 
 def _said(title: str, rows: Sequence[Row], *, expected: bool) -> str:
-    """The panel in words."""
+    """The panel in words, for readers who cannot see it."""
     verb = "should see" if expected else "sees"
     said = (
         f"query {row.query} {verb} keys {spans(row.expected if expected else row.seen)}"
@@ -164,7 +164,7 @@ def _said(title: str, rows: Sequence[Row], *, expected: bool) -> str:
 
 
 def _lines(columns: Sequence[_Column], n_rows: int, bottom: int) -> str:
-    """The raster that cuts runs into cells."""
+    """The grid lines that divide runs into cells."""
     right = columns[-1].x + columns[-1].width
     edges = [c.x for c in columns] + [right]
     down = "".join(f"M{x} {_HEAD}V{bottom}" for x in edges)
@@ -172,7 +172,7 @@ def _lines(columns: Sequence[_Column], n_rows: int, bottom: int) -> str:
 
 
 def _own(rows: Sequence[Row], columns: Sequence[_Column]) -> str:
-    """A ring in the cell of each query's own position."""
+    """A small square in the cell of each query's own position."""
     at = {c.key: c for c in columns}
     marks = [(at[row.query].x, _y(i)) for i, row in enumerate(rows) if row.query in at]
     side = CELL - 8

@@ -1,1 +1,1 @@
-"""What was found: findings, records, and the folder and history that keep them."""
+"""The results: findings, records, and the folder and history that keep them."""

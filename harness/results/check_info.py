@@ -1,4 +1,4 @@
-"""What is declared of each check: name, file, when it holds, bodies, integers.  Plain data."""
+"""The declaration of each check: name, file, when it holds, bodies, integers.  Plain data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ ATTENTION, CACHE, DECODER = "attention", "cache", "decoder"
 
 @dataclass(frozen=True)
 class CheckInfo:
-    """What is declared of a check; its function has its name, in `harness.checks`.
+    """The declaration of one check; the function of the same name is in `harness.checks`.
 
-    module: the file in `harness/checks/`.  holds: when the check holds, to be read after "holds
-    when".  bodies: subjects for which it is planned.  integers: the exact byte counts that it
+    module: the file in `harness/checks/`.  holds: completes the sentence "the check holds when".
+    bodies: kinds of subject for which it is planned.  integers: the exact byte counts that it
     records, each a field of `Record` and a column of the baselines.
     """
 
@@ -26,7 +26,7 @@ class CheckInfo:
 
 #: Every check, in the order of the report.  A new check is a row here, a function in
 #: `harness/checks/`, its rows in `harness.run.plan_table`, and a planted defect.  Plain data, so
-#: that a command that runs no check does not wait for torch.
+#: that commands that run no check need not import torch.
 CHECK_INFO: tuple[CheckInfo, ...] = (
     CheckInfo(
         "visibility",
@@ -62,13 +62,13 @@ CHECK_INFO: tuple[CheckInfo, ...] = (
     CheckInfo(
         "reset",
         "state",
-        "a cache that was used and reset answers as a fresh one does",
+        "a cache that was used and then reset answers as a fresh one does",
         bodies=(CACHE, DECODER),
     ),
     CheckInfo(
         "rewind",
         "state",
-        "the answers right after a rewind are right, or the rewind raised",
+        "answers after a rewind are correct, or the rewind raises",
         bodies=(CACHE, DECODER),
     ),
     CheckInfo(
@@ -94,8 +94,8 @@ CHECK_INFO: tuple[CheckInfo, ...] = (
 #: The names of the checks.
 NAMES: tuple[str, ...] = tuple(info.name for info in CHECK_INFO)
 
-#: Every integer that a check records, in the order of the columns: one that several checks record
-#: stands with the last of them.
+#: Every integer that a check records, in the order of the columns.  An integer that several checks
+#: record has the place of the last of them.
 INTEGERS: tuple[str, ...] = tuple(
     reversed(dict.fromkeys(n for info in reversed(CHECK_INFO) for n in reversed(info.integers)))
 )

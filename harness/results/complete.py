@@ -1,4 +1,4 @@
-"""One record for every item of a run: the worst that came, "missing" where none came."""
+"""Exactly one record per item of a run: its worst, or "missing" if it has none."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from harness.results.recorder import died_in_flight
 
 
 def complete(records: Iterable[Record], collected: Iterable[Record]) -> list[Record]:
-    """One record an item: the worst of those that came, where none came the one collected.
+    """One record per item: the worst that came, or else the collected one, which is "missing".
 
-    In the order of collection, so that workers and shards that end in another order change nothing.
+    In the order of collection, so that the order in which workers or shards finish does not matter.
+    Records of items that were not collected come last.
     """
     items = list(collected)
     worst: dict[str, Record] = {}
@@ -29,13 +30,13 @@ def complete(records: Iterable[Record], collected: Iterable[Record]) -> list[Rec
 
 
 def completed(folder: Folder) -> list[Record]:
-    """One record for every item of a folder of results.  Raises RecordsError."""
+    """One record for every item in a folder of results.  Raises RecordsError."""
     records = folder.read_records()
     return complete([*records, *died_in_flight(folder, records)], folder.read_collected())
 
 
 def strays(folder: Folder) -> list[str]:
-    """What shows that records are not of the run that the folder says; none if all are.
+    """Reasons to think that records belong to another run than the folder's; none if all fit.
 
     Raises RecordsError.
     """
@@ -45,8 +46,8 @@ def strays(folder: Folder) -> list[str]:
     others = sum(record.run != run for record in records)
     uncalled = sum((r.item, r.subject, r.check) not in items for r in records)
     counted = (
-        (others, "record is of another run", "records are of another run"),
-        (uncalled, "record is of no collected item", "records are of no collected item"),
+        (others, "record is from another run", "records are from another run"),
+        (uncalled, "record has no collected item", "records have no collected item"),
     )
     return [f"{n} {one if n == 1 else many}" for n, one, many in counted if n]
 

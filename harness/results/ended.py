@@ -1,7 +1,7 @@
-"""How a check ended without an answer: the kinds and words that every way of running shares.
+"""How a check ended without an answer: kinds and messages shared by every way of running.
 
-`harness check` watches a child of its own, the suites watch the workers of pytest: what they say
-of a hang, a death or an exception is the same.
+`harness check` watches its own child process, and the suites watch pytest's workers.  Both report
+a hang, a death or an exception in the same words.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from harness.results.finding import Kind
 if TYPE_CHECKING:
     from harness.results.record import Record
 
-#: Exceptions that say that the machine is exhausted, by name: torch is not imported for its own.
+#: Names of the exceptions for a machine out of memory.  By name, so that torch is not imported.
 OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
-#: What torch's allocators say in a RuntimeError, which bears no other sign.
+#: What torch's allocators say in a plain RuntimeError, which only its text gives away.
 _OUT_OF_MEMORY_TEXT = ("can't allocate memory", "out of memory")
 
 
@@ -35,30 +35,30 @@ class End:
 
 
 def hung(limit: float, *, forced: bool = False) -> End:
-    """No answer within `limit` seconds; forced: not even an exception could end it."""
-    tail = ", and the process had to be ended" if forced else ""
+    """No answer within `limit` seconds.  forced: no exception could end it; it was killed."""
+    tail = ", and the process had to be killed" if forced else ""
     return End(Kind.HUNG, f"hung: no answer within {limit:g} s{tail}")
 
 
 def died(how: str = "", *, what: str = "the process", when: str = "") -> End:
-    """A process is gone.  how: what is known of its end; when: "in mid-check"."""
+    """A process died.  how: what is known about its death.  when: for example "in mid-check"."""
     said = " ".join(filter(None, (f"{what} died", when)))
     return End(Kind.DIED, f"{said}: {how}" if how else said)
 
 
 def failed(what: str, error: BaseException | None) -> End:
-    """Something around the check raised, a fixture of its test perhaps."""
+    """Something around the check raised, such as a fixture of its test."""
     kind = Kind.RAISED if error is None else kind_of(error)
     return End(kind, f"{what} failed: {'' if error is None else error}")
 
 
 def not_run(deaths: int) -> End:
-    """Given up after so many checks that hung or died."""
+    """Not run, because `deaths` checks before it hung or died."""
     return End(Kind.MISSING, f"not run: {deaths} checks before it hung or died")
 
 
 def exit_words(status: int) -> str:
-    """What a process's exit status says: "signal 9, SIGKILL" or "exit status 3"."""
+    """A process's exit status in words: "signal 9, SIGKILL" or "exit status 3"."""
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Status(StrEnum):
-    """How a check ended, or what the gate made of that."""
+    """How a check ended, or how the gate classified that."""
 
     PASS = "pass"
     FAIL = "fail"  # the check ran and does not hold
@@ -55,11 +55,11 @@ class Status(StrEnum):
 #: Statuses that turn the gate red.
 RED = frozenset({Status.FAIL, Status.ERROR, Status.FIXED, Status.MISSING})
 
-#: Statuses of what did not run, though nothing is wrong.
+#: Statuses of checks that did not run although nothing is wrong.
 NOT_RUN = frozenset({Status.NOT_INSTALLED, Status.NOT_CLAIMED})
 
-#: The one order of statuses.  Of two records of one item the graver counts, so that a rerun that
-#: passes hides nothing.
+#: Statuses by severity, the worst first.  The worse of two records of one item counts, so that a
+#: rerun that passes hides nothing.
 GRAVEST_FIRST = (
     Status.MISSING,
     Status.ERROR,
@@ -70,8 +70,8 @@ GRAVEST_FIRST = (
     Status.NOT_CLAIMED,
     Status.PASS,
 )
-#: The order in which statuses are shown: what did not run comes last, for it must not stand in
-#: front of a pass.
+#: The order in which statuses are shown.  Those of checks that did not run come last, so that they
+#: never come before a pass.
 SHOWN_FIRST = tuple(sorted(GRAVEST_FIRST, key=NOT_RUN.__contains__))
 
 
@@ -79,14 +79,14 @@ SHOWN_FIRST = tuple(sorted(GRAVEST_FIRST, key=NOT_RUN.__contains__))
 class Finding:
     """The outcome of one check of one case.
 
-    kind: what went wrong, None where nothing is: reports group by it and known failures name it,
+    kind: what went wrong, None where nothing did.  Reports group by it and known failures name it,
     so that messages are free to change.
-    figure: the worst measured value; bound: what it may be; margin: how many bounds the nearest
-    wrong law is away (the blindness guard).  first_bad: the first wrong position.
-    bytes: exact integers by name, those of `INTEGERS`.
-    rows: for failed positions (position, expected visible keys, recovered visible keys), from
-    which the report draws.  errors: the error of each position over its bound; neighbours: the
-    same errors under each neighbouring law, keyed by how it differs; for failures only.
+    figure: the worst measured value.  bound: the largest value allowed.  margin: how many bounds
+    away the nearest wrong law is (the blindness guard).  first_bad: the first wrong position.
+    bytes: exact integers by name, out of `INTEGERS`.
+    rows: (position, expected visible keys, recovered visible keys) of wrong positions, which the
+    report draws.  errors: the error at each position over its bound.  neighbours: for failures
+    only, the same errors under each neighbouring law, keyed by how it differs.
     """
 
     check: str
@@ -104,11 +104,11 @@ class Finding:
     neighbours: dict[str, list[float]] = field(default_factory=dict)
 
     def fail(self, kind: Kind, message: str, first_bad: int | None = None) -> Finding:
-        """Mark as failed (the first kind and message stay in front) and return self.
+        """Mark as failed and return self.  The first kind stays; messages are joined in order.
 
         Raises ValueError for a kind that is not one of `Kind`.
         """
-        kind = Kind(kind)  # also for callers that no type checker has seen
+        kind = Kind(kind)  # checked here, for callers without a type checker
         self.status = Status.FAIL
         self.kind = self.kind or kind
         self.message = f"{self.message}; {message}" if self.message else message
@@ -121,8 +121,8 @@ class Finding:
     ) -> None:
         """Fail unless two bool (n, n) matrices of visible keys are equal; keep the first rows.
 
-        where: what the matrices are of, for the message.  finite: False if `got` was recovered
-        from answers with NaN or an infinity, which look like keys that are seen.
+        where: what the matrices belong to, for the message.  finite: False if `got` was recovered
+        from answers with NaN or an infinity, which look like visible keys.
         """
         wrong = (expected != got).any(-1).nonzero().flatten().tolist()
         if not wrong:
@@ -135,7 +135,7 @@ class Finding:
         self.fail(kind, f"{where}: {text}" if where else text, wrong[0])
 
 
-#: Rows of visible sets that a finding keeps.
+#: The most rows of visible sets that a finding keeps.
 _ROWS = 6
 
 
@@ -144,7 +144,7 @@ def _keys(visible: Tensor) -> list[int]:
 
 
 def _kind_of_sets(expected: Tensor, got: Tensor) -> Kind:
-    """How two different bool (n, n) matrices of visible keys differ, over all rows."""
+    """How two bool (n, n) matrices of visible keys differ, over all rows."""
     extra, lost = got & ~expected, expected & ~got
     future = extra.triu(1)
     ways = (

@@ -1,10 +1,10 @@
-"""A folder of results (``reports/latest``): records as they come, and what was to come.
+"""A folder of results (``reports/latest``): the records so far, and what is planned.
 
-- ``records.jsonl``: one record a line, flushed at once, so that a crash loses none;
+- ``records.jsonl``: one record per line, flushed at once, so that a crash loses none;
 - ``collected.json``: what was to run, so that a record that never came reads "missing";
 - ``run.json``: what kind of run it was and how it ended;
-- ``planned.json``: of one shard of a run, what all shards together were to run;
-- ``inflight/``: what each worker is at, from which a crash is given its record.
+- ``planned.json``: for a shard only, what all shards together were to run;
+- ``inflight/``: the check that each worker is running, from which a crash gets its record.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from harness.results import json_types
 from harness.results.record import Record, write_atomically
 
-#: Where a run leaves its results unless told otherwise, and where runs are kept.
+#: Default folders: the results of the last run, and the history of runs.
 LATEST = Path("reports/latest")
 HISTORY = "reports/history"
 
-#: What is of one run alone: a pull request must never be told an earlier run's verdict.
+#: Files of a single run, deleted before the next: a pull request must never show an old verdict.
 _OF_A_RUN = (
     "records.jsonl",
     "collected.json",
@@ -45,10 +45,10 @@ class RunInfo:
     """What kind of run it was.
 
     whole: every suite and subject was collected, without -k, --subject or the like.  outside:
-    failures of tests that are no conformance checks.  exit_status: pytest's, None until it ended.
-    shard: "2/4" for the second of four; of_whole: all shards together were to be whole; absent:
-    of a merged run, the shards that were not there.  resident_peak_bytes: the largest resident size
-    of a process that ran checks, indicative and never gated.
+    failures of tests that are not conformance checks.  exit_status: pytest's; None until it ended.
+    shard: "2/4" for the second of four.  of_whole: all shards together make a whole run.  absent:
+    for a merged run, the missing shards.  resident_peak_bytes: the largest resident size of a
+    process that ran checks, indicative and never gated.
     """
 
     run: str
@@ -74,7 +74,7 @@ class Folder:
         self.inflight = path / "inflight"
 
     def clear(self) -> None:
-        """Remove what an earlier run left, so that nothing of it is mistaken for this one's."""
+        """Remove what an earlier run left, so that none of it is mistaken for this run's."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _OF_A_RUN:
             (self.path / name).unlink(missing_ok=True)
@@ -82,32 +82,32 @@ class Folder:
             left.unlink(missing_ok=True)
 
     def append(self, record: Record) -> None:
-        """Add one line and flush it: what is written survives the death of this process."""
+        """Add one line and flush it, so that it survives the death of this process."""
         with self.records.open("a", encoding="utf-8") as out:
             out.write(record.to_json() + "\n")
 
     def write_collected(self, items: Iterable[Record]) -> None:
-        """Say what is to run, by the records that stand if no others come."""
+        """Write what is to run: the records that count if no others come."""
         write_atomically(self.collected, json.dumps([item.filled() for item in items]))
 
     def write_planned(self, items: Iterable[Record]) -> None:
-        """Say what all shards together are to run."""
+        """Write what all shards together are to run."""
         write_atomically(self.planned, json.dumps([item.filled() for item in items]))
 
     def write_run(self, info: RunInfo) -> None:
-        """Say what kind of run it is."""
+        """Write what kind of run it is."""
         write_atomically(self.run, json.dumps(asdict(info)))
 
     def read_collected(self) -> list[Record]:
-        """What was to run; raises RecordsError where that cannot be read."""
+        """What was to run.  Raises RecordsError if it cannot be read."""
         return self._items(self.collected)
 
     def read_planned(self) -> list[Record]:
-        """What all shards together were to run; raises RecordsError where that cannot be read."""
+        """What all shards together were to run.  Raises RecordsError if it cannot be read."""
         return self._items(self.planned)
 
     def read_run(self) -> RunInfo:
-        """What kind of run it was; raises RecordsError where that cannot be read."""
+        """What kind of run it was.  Raises RecordsError if it cannot be read."""
         data = self._json(self.run)
         try:
             return json_types.made(RunInfo, data)
@@ -115,9 +115,9 @@ class Folder:
             raise RecordsError(f"{self.run}: {error}") from error
 
     def read_records(self) -> list[Record]:
-        """Every record, in the order of arrival.  A torn last line is the crash's, and dropped.
+        """Every record, in order of arrival.  A last line cut short by a crash is dropped.
 
-        Raises RecordsError naming the line for one that is not a record.
+        Raises RecordsError naming any other line that is not a record.
         """
         if not self.records.exists():
             raise RecordsError(f"no records at {self.records}; `harness run` makes them")
@@ -129,32 +129,32 @@ class Folder:
             try:
                 out.append(Record.from_json(line))
             except ValueError as error:
-                if number == len(lines):  # no newline behind it: the write was cut short
+                if number == len(lines):  # no newline after it: the write was cut short
                     break
                 raise RecordsError(f"{self.records}, line {number}: {error}") from error
         return out
 
     def checkpoint(self, worker: str, record: Record) -> None:
-        """Say what `worker` is at."""
+        """Write the record of the check that `worker` is starting."""
         self.inflight.mkdir(parents=True, exist_ok=True)
         write_atomically(self.inflight / f"{worker}.json", record.to_json())
 
     def in_flight(self, worker: str) -> Record | None:
-        """What `worker` was at when it died; None if it never got to a check."""
+        """The check that `worker` is running, or died in; None if there is none."""
         try:
             return Record.from_json((self.inflight / f"{worker}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # the worker itself may unlink it at any time
+        except (FileNotFoundError, ValueError):  # the worker may delete the file at any time
             return None
 
     def seconds_at(self, worker: str) -> float | None:
-        """How long `worker` has been at what it is at."""
+        """For how many seconds `worker` has been running its check; None if it runs none."""
         try:
             return time.time() - (self.inflight / f"{worker}.json").stat().st_mtime
         except FileNotFoundError:
             return None
 
     def landed(self, worker: str) -> None:
-        """`worker` is between two checks."""
+        """`worker` has finished its check."""
         (self.inflight / f"{worker}.json").unlink(missing_ok=True)
 
     def _items(self, path: Path) -> list[Record]:

@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
     from harness.results.record import Row
 
-#: Columns that are equal in all records of a group.
+#: All records of a group agree in these columns.
 KEY = ("subject", "check", "kind", "status")
 
 
 class Group(NamedTuple):
-    """Failures of one kind: the first record, and how many there are."""
+    """Failures of one kind: the first record, and the number of records."""
 
     first: Row
     size: int
 
 
 def groups(broken: pd.DataFrame) -> list[Group]:
-    """Broken records by subject, check, kind and status, in the order in which each appears."""
+    """Broken records grouped by subject, check, kind and status, in order of appearance."""
     firsts = broken.drop_duplicates(list(KEY))
     sizes = broken.groupby(list(KEY), sort=False).size()
     return [Group(*pair) for pair in zip(rows(firsts), sizes.tolist(), strict=True)]
 
 
 def leaders_first(broken: pd.DataFrame) -> pd.DataFrame:
-    """The first record of each group, then the rest: a list that is cut names every group."""
+    """The first record of each group, then the rest, so that a cut list names every group."""
     return (
         broken.assign(_again=broken.duplicated(list(KEY)))
         .sort_values("_again", kind="stable")

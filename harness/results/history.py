@@ -1,7 +1,7 @@
 """History: one Parquet file a run, in a folder or on any fsspec URL, queried by duckdb.
 
-What changed since the run before, since when a check is broken, and where times took a step.  It
-alerts; the gate alone decides.
+It answers what changed since the previous run, since when a check has been broken, and where run
+times shifted.  It only raises alerts; the gate decides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 
-#: What a row is about, and what is kept of it.
+#: What identifies a row, and all columns that are kept.
 KEY = ("subject", "check", "case", "device")
 COLUMNS = (
     "run",
@@ -43,12 +43,12 @@ _RED = ", ".join(f"'{status}'" for status in sorted(RED))
 
 
 class HistoryError(Exception):
-    """The history cannot be read or written; the message names the store and why."""
+    """The history cannot be read or written; the message names the store and the reason."""
 
 
 @dataclass(frozen=True)
 class Slower:
-    """A step in the seconds of a subject's check, and the run that it came with."""
+    """A shift in the seconds that a check of a subject takes.  run: the first run after it."""
 
     subject: str
     check: str
@@ -61,7 +61,7 @@ class History:
 
     def __init__(self, store: str = HISTORY) -> None:
         try:
-            import duckdb  # noqa: F401 - asked for here, so that its absence is told at once
+            import duckdb  # noqa: F401 - imported here to fail early if missing
             import fsspec
         except ModuleNotFoundError as absent:
             raise HistoryError(
@@ -74,14 +74,14 @@ class History:
         self.store = store
 
     def runs(self) -> list[str]:
-        """Ids of the runs that are kept, the oldest first."""
+        """Ids of the runs in the store, oldest first."""
         if not self.files.exists(self.path):
             return []
         names = (str(name).rpartition("/")[2] for name in self.files.ls(self.path, detail=False))
         return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
 
     def add(self, frame: pd.DataFrame, run: str, *, red: bool, headline: str) -> None:
-        """Keep a run; one that is kept already is replaced."""
+        """Store a run, replacing one with the same id.  Raises HistoryError."""
         import duckdb
 
         kept = frame.reindex(columns=list(COLUMNS)).astype({"status": str})
@@ -97,7 +97,7 @@ class History:
                 raise HistoryError(f"--store {self.store} cannot be written: {error}") from error
 
     def prune(self, keep: int) -> list[str]:
-        """Delete all but the last `keep` runs; the ids of those that are gone."""
+        """Delete all but the last `keep` runs; return the ids of those deleted."""
         old = self.runs()[:-keep] if keep else self.runs()
         for run in old:
             self.files.rm(self._file(run))
@@ -116,8 +116,8 @@ class History:
     def changes(self) -> pd.DataFrame:
         """What differs between the last run and the one before: key, what, before, now.
 
-        `what` is "status", or the name of an integer; a row that came or went has status None on
-        one side.
+        `what` is "status", "first_bad" or the name of an integer.  For a record that is in only
+        one of the two runs, the other side is None.
         """
         runs = self.runs()[-2:]
         if len(runs) < 2:
@@ -137,7 +137,7 @@ class History:
         )
 
     def broken_since(self) -> pd.DataFrame:
-        """Of each check that is broken in the last run, the run since which it is: key, since."""
+        """Since which run each check that is broken in the last run has been so: key, since."""
         runs = self.runs()
         keys = ", ".join(f'"{name}"' for name in KEY)
         return self._ask(
@@ -150,7 +150,7 @@ class History:
         )
 
     def steps(self, last: int = 60) -> list[Slower]:
-        """Where the seconds of a subject's check took their last step, the largest first."""
+        """The last shift in the seconds of each subject's checks, the largest change first."""
         runs = self.runs()[-last:]
         if not runs:
             return []
@@ -188,7 +188,7 @@ class History:
 
     @contextmanager
     def _readable(self, runs: Sequence[str]) -> Iterator[list[str]]:
-        """Local paths of the files of these runs."""
+        """Local paths of these runs' files; files from a remote store are copied."""
         remote = [self._file(run) for run in runs]
         if _is_local(self.files):
             yield remote

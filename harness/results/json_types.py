@@ -1,7 +1,7 @@
-"""Fields of records as JSON has them: each value is of the type its field states, or is refused.
+"""Reads dataclasses from JSON and refuses every value that is not of its field's type.
 
-Results may come from another machine, or from a disk that was full: what is wrong must be named
-here, and not break whoever reads the field.
+Results may come from another machine, or from a disk that was full.  A wrong value must be
+reported here, and not break the code that uses the field.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Made = TypeVar("_Made")
 
 
 def made(kind: type[_Made], data: Any) -> _Made:
-    """The object of a dataclass whose fields JSON data holds.  Raises ValueError naming a field."""
+    """An instance of a dataclass from JSON data.  Raises ValueError naming the wrong field."""
     readers = _readers(cast("Hashable", kind))
     if not isinstance(data, dict):
         raise ValueError(f"{reprlib.repr(data)} is not a {kind.__name__}")
@@ -38,14 +38,14 @@ def made(kind: type[_Made], data: Any) -> _Made:
 
 @cache
 def _readers(kind: Any) -> Mapping[str, _Reader]:
-    """What reads each field of a dataclass, by its type; fields with rules of their own by name."""
+    """The reader of each field of a dataclass: by name where `_BY_NAME` has it, else by type."""
     return {
         name: _BY_NAME.get(name) or _reader(hint) for name, hint in get_type_hints(kind).items()
     }
 
 
 def _reader(hint: Any) -> _Reader:
-    """What reads a type.  Raises KeyError for one that no field of a record may have."""
+    """The reader of a type.  Raises KeyError for a type that no field may have."""
     if NoneType not in get_args(hint):
         return _READERS[hint]
     (inner,) = (part for part in get_args(hint) if part is not NoneType)
@@ -61,8 +61,8 @@ def _status(name: str, value: Any) -> str:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise _wrong(name, "a text", value)
-    return value.encode("utf-8", "replace").decode("utf-8")  # no half of a surrogate pair
+        raise _wrong(name, "a string", value)
+    return value.encode("utf-8", "replace").decode("utf-8")  # replaces lone surrogates
 
 
 def _integer(name: str, value: Any) -> int:
@@ -72,7 +72,7 @@ def _integer(name: str, value: Any) -> int:
 
 
 def _number(name: str, value: Any) -> float:
-    """Infinities and NaN are texts in a record."""
+    """A number; infinities and NaN are strings in JSON."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _wrong(name, "a number", value)
     try:
@@ -106,7 +106,7 @@ def _rows(name: str, value: Any) -> list[Any]:
 
 def _texts_by_text(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise _wrong(name, "a table of texts", value)
+        raise _wrong(name, "an object of strings", value)
     return {_text(name, key): _text(name, item) for key, item in value.items()}
 
 
@@ -116,7 +116,7 @@ def _numbers(name: str, value: Any) -> list[float]:
 
 def _numbers_by_text(name: str, value: Any) -> dict[str, list[float]]:
     if not isinstance(value, dict):
-        raise _wrong(name, "a table of lists of numbers", value)
+        raise _wrong(name, "an object of lists of numbers", value)
     return {_text(name, key): _numbers(name, item) for key, item in value.items()}
 
 

@@ -20,7 +20,7 @@ class Kind(StrEnum):
         member.description = description
         return member
 
-    # Who sees whom.
+    # Visible keys.
     SEES_TOO_MANY = "sees-too-many", "Queries see earlier keys that the law hides from them."
     LOST_KEYS = "lost-keys", "Queries do not see keys that the law shows them."
     SEES_THE_FUTURE = "sees-the-future", "Queries see keys of later positions."
@@ -52,28 +52,28 @@ class Kind(StrEnum):
         "bytes-claimed-differ",
         "The bytes that a cache or decoder reports are not the bytes that it holds.",
     )
-    BYTES_LEAKED = "bytes-leaked", "Memory stays allocated that is not within reach of the cache."
+    BYTES_LEAKED = "bytes-leaked", "Memory stays allocated that cannot be reached from the cache."
     BYTES_TOO_FEW = (
         "bytes-too-few",
         "A cache is too small for the keys and values that its next query needs.",
     )
     BYTES_TOO_MANY = (
         "bytes-too-many",
-        "The cache of a bounded layer holds more than twice the window and the sink need.",
+        "The cache of a bounded layer holds more than twice what the window and the sink need.",
     )
     BYTES_GROW = "bytes-grow", "The cache of a bounded layer still grows while it decodes."
-    BYTES_DIFFER = "bytes-differ", "The bytes held in the steady state are not the profile's."
+    BYTES_DIFFER = "bytes-differ", "The bytes held in the steady state differ from the profile."
     STORED_TOO_WIDE = (
         "stored-too-wide",
         "Keys or values are stored in a wider number format than the case's.",
     )
     NOT_STEADY = (
         "not-steady",
-        "Past the wrap, decode steps peak at or hold other bytes than the steps before them.",
+        "After the first wrap, peak or held bytes still change between decode steps.",
     )
     NOT_LINEAR = (
         "not-linear",
-        "An operation claims memory linear in the length, and its peaks grow otherwise.",
+        "An operation claims memory linear in the length, but its peaks do not grow linearly.",
     )
 
     # State and refusals.
@@ -82,11 +82,11 @@ class Kind(StrEnum):
     BAD_INPUT_ACCEPTED = "bad-input-accepted", "Bad input was accepted without an error."
     ACCEPTED_AND_WRONG = (
         "accepted-and-wrong",
-        "Input beyond the announced limits was accepted, and its answers are wrong.",
+        "Input beyond the announced limits was accepted, but its answers are wrong.",
     )
     ERROR_WITHOUT_MESSAGE = (
         "error-without-message",
-        "Bad input was refused with an error that says nothing.",
+        "Bad input was refused with an error that has no message.",
     )
 
     # Purity.
@@ -102,10 +102,10 @@ class Kind(StrEnum):
     )
     ROWS_MIX = "rows-mix", "Input in one row of a batch changed the answers in other rows."
 
-    # No answer, or none that can be judged.
+    # No answer, or an answer that cannot be judged.
     CONTRACT_BROKEN = (
         "contract-broken",
-        "What the subject returned is not what the contract asks for: type, shape or dtype.",
+        "The subject's answer does not have the type, shape or dtype that the contract asks for.",
     )
     RAISED = "raised", "The subject or the harness raised an exception."
     OUT_OF_MEMORY = "out-of-memory", "The machine ran out of memory."

@@ -1,7 +1,7 @@
-"""Runs that ran in parts, put together: shards of one matrix, and suites of other environments.
+"""Merges runs: the shards of one matrix, and runs of suites in other environments.
 
-A shard knows what all shards together were to run (``planned.json``), so that one that never came
-back leaves missing records, not a smaller run.
+Every shard knows what all shards together were to run (``planned.json``).  So a shard that never
+came back leaves missing records, not a smaller run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.results.recorder import died_in_flight, new_run_id
 
 
 class MergeError(Exception):
-    """These folders cannot be put together; the message names them and says why."""
+    """These folders cannot be merged; the message names them and says why."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class _Part:
 
 @dataclass(frozen=True)
 class Merged:
-    """info: of the merged run.  absent: shards that are not there, "3/4"."""
+    """info: of the merged run.  absent: shards that are missing, as "3/4"."""
 
     info: RunInfo
     absent: list[str]
 
 
 def merge(folders: Sequence[Path], out: Path) -> Merged:
-    """Write the run that these folders are parts of to `out`.
+    """Merge these folders into one run, written to `out`.
 
-    Shards are taken together, whatever is missing of them reads "missing"; other runs are added.
-    The merged run is whole if the shards were cut from a whole one and all are there, or if one of
-    the others was.  Raises MergeError, or RecordsError for a folder that cannot be read.
+    Items of missing shards get the status "missing".  Runs that are not shards are added.  The
+    merged run is whole if any part was whole or is a shard of a whole run.  Raises MergeError, or
+    RecordsError for a folder that cannot be read.
     """
     if len({path.resolve() for path in folders}) < len(folders):
         raise MergeError("one folder is named twice")
@@ -79,14 +79,14 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
 def _read(path: Path) -> _Part:
     folder = Folder(path)
     if found := strays(folder):
-        raise MergeError(f"{path} holds records that are not of its run: {'; '.join(found)}")
+        raise MergeError(f"{path} holds records from another run: {'; '.join(found)}")
     records = folder.read_records()
     records += died_in_flight(folder, records)
     return _Part(path, folder.read_run(), folder.read_collected(), records)
 
 
 def _check_shards(shards: Sequence[_Part]) -> list[str]:
-    """The shards that are not there.  Raises MergeError unless the others are of one run."""
+    """The missing shards.  Raises MergeError if the others do not belong to one run."""
     if not shards:
         return []
     first = shards[0]
@@ -104,13 +104,13 @@ def _check_shards(shards: Sequence[_Part]) -> list[str]:
         if other != planned:
             raise MergeError(
                 f"{part.path} and {first.path} are shards of different matrices: "
-                f"{len(other ^ planned)} items are in one of them alone"
+                f"{len(other ^ planned)} items are in only one of them"
             )
     return [f"{n}/{first.of}" for n in range(1, first.of + 1) if n not in taken]
 
 
 def _items(planned: Iterable[Record], parts: Sequence[_Part]) -> list[Record]:
-    """What was to run, once each; a subject that ran somewhere is not also "not installed"."""
+    """Each planned item once; a subject that ran in any part is not also "not installed"."""
     ran = {r.subject for part in parts for r in part.records if r.case}
     items = {item.item: item for item in planned}
     for part in parts:
@@ -130,7 +130,7 @@ def _write(folder: Folder, info: RunInfo, items: Sequence[Record], parts: Sequen
 
 
 def _exit_status(parts: Sequence[_Part]) -> int | None:
-    """None if any part did not end; else the worst."""
+    """The worst exit status; None if any part did not end."""
     statuses = [part.info.exit_status for part in parts]
     ended = [status for status in statuses if status is not None]
     return max(ended) if len(ended) == len(statuses) else None

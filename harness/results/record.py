@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from harness.cases.case import Case
     from harness.results.finding import Finding
 
-#: Integers that are compared with the baselines exactly.
+#: Integers that are compared exactly with the baselines.
 INTEGERS = declared.INTEGERS
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What the records of one subject share.
+    """What all records of one subject have in common.
 
-    device: kind ("cpu", "cuda"); threads: torch threads; versions: of torch and of the released
-    package that the subject belongs to.
+    device: its kind ("cpu", "cuda").  threads: torch threads.  versions: of torch and of the
+    released package that the subject belongs to.
     """
 
     subject: str
@@ -43,13 +43,14 @@ class Origin:
 
 @dataclass
 class Record:
-    """One check of one case.  Field by field what the columns of the frame are.
+    """The result of one check of one case; its fields are the columns of the frame.
 
     kind: what went wrong, as in `Finding.kind`; "" where nothing did.
     item: the pytest node id, or "check::name::case" outside pytest.  known: id of the known
     failure that explains (or, for "fixed", no longer explains) the outcome.  rows: (position,
-    expected visible keys, recovered visible keys).  errors: per position, over the bound;
-    neighbours: the same under the nearest wrong laws, of what failed.
+    expected visible keys, recovered visible keys).  errors: the error at each position over its
+    bound.  neighbours: for failures only, the same errors under each neighbouring law, keyed by
+    how it differs.
     """
 
     run: str
@@ -91,17 +92,17 @@ class Record:
     def to_json(self) -> str:
         """One line of strict JSON; infinities and NaN, which JSON lacks, become strings."""
         data = _strict(asdict(self))
-        if not self.neighbours:  # nearly every record: a fiftieth of the file
+        if not self.neighbours:  # empty in nearly every record: saves a fiftieth of the file
             del data["neighbours"]
         return json.dumps(data, allow_nan=False)
 
     def filled(self) -> dict[str, Any]:
-        """The fields that hold something, as plain data: all there is of a planned record."""
+        """The fields that are not empty, as plain data: how planned records are written."""
         return {name: value for name, value in _strict(asdict(self)).items() if value not in _EMPTY}
 
     @classmethod
     def from_json(cls, line: str) -> Record:
-        """The record of one line.  Raises ValueError, naming the field, for what is not one."""
+        """The record in one line.  Raises ValueError naming the field if it is not a record."""
         try:
             data = json.loads(line)
         except RecursionError as error:
@@ -115,10 +116,10 @@ if TYPE_CHECKING:
 
 
 def planned(origin: Origin, run: str, item: str, check: str, case: Case | None = None) -> Record:
-    """The record of a check that is to run: missing, until another takes its place.
+    """The record of a planned check: its status is "missing" until a result replaces it.
 
-    case: None for a subject that cannot be loaded.  Where it will run is not known yet, so that
-    versions, device and threads are empty.
+    case: None for a subject that cannot be loaded.  versions, device and threads are empty, since
+    it is not yet known where the check will run.
     """
     made = Record(
         run=run,
@@ -144,7 +145,7 @@ def planned(origin: Origin, run: str, item: str, check: str, case: Case | None =
 
 
 def start(origin: Origin, run: str, item: str, check: str, case: Case) -> Record:
-    """The record of a check that has not come back yet: an error, until it does."""
+    """The record of a check that has started: an error, until its result comes."""
     return replace(
         planned(origin, run, item, check, case),
         status=Status.ERROR.value,
@@ -166,11 +167,11 @@ def reproduce_line(target: str, check: str, case: Case | None) -> str:
 def finish(record: Record, finding: Finding, seconds: float) -> Record:
     """Fill a started record from its finding, and return it.
 
-    Raises ValueError for a name in `finding.bytes` that no column holds.
+    Raises ValueError for a name in `finding.bytes` that has no column.
     """
     unknown = set(finding.bytes) - set(INTEGERS)
     if unknown:
-        raise ValueError(f"bytes of a finding are {', '.join(INTEGERS)}; got {sorted(unknown)}")
+        raise ValueError(f"bytes of a finding must be {', '.join(INTEGERS)}; got {sorted(unknown)}")
     record.status = str(finding.status)
     for name in ("figure", "bound", "margin", "first_bad", "message", "exception"):
         setattr(record, name, getattr(finding, name))
@@ -195,7 +196,7 @@ _FRAME_TYPES: Mapping[str, str] = {
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a record, columns as in `Record`; integers are nullable and exact (Int64)."""
+    """One row per record, columns as in `Record`; integers are nullable and exact (Int64)."""
     import pandas as pd
 
     rows = list(records)
@@ -210,16 +211,16 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def rows(frame: pd.DataFrame) -> Iterator[Row]:
-    """The rows of a frame that `to_frame` made, or of a part of one, to be read one at a time.
+    """The rows of a frame made by `to_frame`, or of a part of one, one at a time.
 
-    What the frame does not hold (NA, NaN) is None in a row.
+    Missing values (NA, NaN) are None in a row.
     """
     held = frame.astype(object).where(frame.notna(), None)
     return cast("Iterator[Row]", held.itertuples(index=False, name="Row"))
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old one or the new one, never half of it."""
+    """Replace a file in one step: a reader sees the old or the new text, never a part."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)

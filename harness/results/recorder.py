@@ -1,7 +1,7 @@
-"""Writes the records of a pytest session while it runs.  Lives in the process that survives.
+"""Writes the records of a pytest session while it runs, in a process that survives crashes.
 
-Under xdist that is the controller: workers send records with their reports and leave word of what
-they are at, so that a worker that is killed in mid-check still gets its record.
+Under xdist that is the controller.  Workers send records with their reports, and note the check
+that they are running in a file, so that a check whose worker is killed still gets its record.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.results.record import Record, write_atomically
 
 
 def new_run_id() -> str:
-    """Sorts by time, and two runs of one second differ."""
+    """A run id that sorts by time and is unique even within one second."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
 
 
@@ -36,7 +36,7 @@ def announce(
 ) -> None:
     """Called by the collecting process: write the list of planned items for `Recorder.begin`.
 
-    shard, planned: of a run that is one of several, "2/4" and what they are to run together.
+    shard, planned: for a shard only, "2/4" and what all shards together are to run.
     """
     folder.inflight.mkdir(parents=True, exist_ok=True)
     word = {
@@ -53,7 +53,7 @@ def _word(folder: Folder, run: str) -> Path:
 
 
 class Recorder:
-    """Appends records to a folder of results, and knows what was to come."""
+    """Appends records to a folder of results, and knows what was planned."""
 
     def __init__(self, folder: Folder, run: str, arguments: list[str]) -> None:
         self.folder = folder
@@ -80,32 +80,32 @@ class Recorder:
         self.info.whole = said["whole"] and not self.info.shard
         self.info.of_whole = said["whole"]
         self.folder.clear()
-        self.folder.records.touch()  # a session that dies in its first check has no record
+        self.folder.records.touch()  # a session that dies in its first check writes none
         self.folder.write_collected(items)
         if self.info.shard:
             self.folder.write_planned(json_types.made(Record, item) for item in said["planned"])
         self.folder.write_run(self.info)
 
     def record(self, record: Record) -> None:
-        """One record, on disk when this returns."""
+        """Write one record; it is on disk when this returns."""
         self.folder.append(record)
         self.count += 1
 
     def resident(self, nbytes: int) -> None:
-        """A process that runs checks was seen this large; the largest is kept."""
+        """Note the resident size of a process that runs checks; the largest is kept."""
         self.info.resident_peak_bytes = max(nbytes, self.info.resident_peak_bytes or 0)
 
     def outside(self, item: str) -> None:
-        """A test that is no conformance check failed."""
+        """Note that a test that is not a conformance check failed."""
         if item not in self.info.outside:
             self.info.outside.append(item)
         if self.active:
             self.folder.write_run(self.info)
 
     def crashed(self, item: str, worker: str, limit: float, how: str = "") -> Record | None:
-        """The record of the check that a worker died in; None if it was no conformance check.
+        """The record of the check in which a worker died; None if it was not a conformance check.
 
-        limit: seconds after which a check counts as hung.  how: what is known of the death.
+        limit: seconds after which a check counts as hung.  how: what is known about the death.
         """
         if item not in self.items:
             return None
@@ -121,7 +121,7 @@ class Recorder:
         return end.fill(record)
 
     def end(self, exit_status: int) -> None:
-        """The session is over."""
+        """Note that the session is over, and how it ended."""
         if not self.active:
             return
         self.info.exit_status = exit_status
@@ -130,7 +130,7 @@ class Recorder:
 
 
 def died_in_flight(folder: Folder, records: Iterable[Record]) -> list[Record]:
-    """What was in flight when the whole session died: the session wrote no record of it."""
+    """Records of the checks that were running when the whole session died, unwritten until now."""
     there = {record.item for record in records}
     out = []
     for path in sorted(folder.inflight.glob("*.json")):

@@ -1,7 +1,7 @@
-"""Where a noisy series takes a step: a stated rule, without a model of the noise.
+"""Where a noisy series shifts: an explicit rule, without a model of the noise.
 
-Integers need no rule: any change is a step.  Times do: a night is slow for reasons that are not
-the code's.
+Integers need no rule, since any change counts.  Times do: a night can be slow for reasons that
+have nothing to do with the code.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-#: Nights on either side that a step must hold for.
+#: A step needs at least this many nights on either side.
 HOLDS = 5
-#: A step is larger than this many of the noise's standard deviations, and than this part of what
-#: was before: below that nobody would look for a cause.
+#: A step is larger than this many standard deviations of the noise, and than this fraction of the
+#: value before it: nobody would look for the cause of a smaller one.
 DEVIATIONS = 5.0
 PART = 0.1
 
-_MAD_TO_SIGMA = 1.4826  # of a normal distribution
+_MAD_TO_SIGMA = 1.4826  # for a normal distribution
 
 
 @dataclass(frozen=True)
 class Step:
-    """index: the first value behind the step; before, after: medians of the two sides."""
+    """index: the first value after the step.  before, after: medians of the two sides."""
 
     index: int
     before: float
@@ -31,18 +31,19 @@ class Step:
 
     @property
     def ratio(self) -> float:
-        """After over before."""
+        """`after` divided by `before`."""
         return self.after / self.before if self.before else float("inf")
 
 
 def last_step(values: Sequence[float]) -> Step | None:
-    """The last step of a series, None where it has none.
+    """The last step of a series; None if it has none.
 
-    The series is cut in two where the absolute deviations from the medians of both sides are
-    least.  The cut is a step if both sides are `HOLDS` long and their medians are further apart
-    than `DEVIATIONS` of the noise and than `PART` of the former.  Behind a step the rest is
-    searched again, so that of several the last is given.  The noise is that of the differences
-    from night to night (their median, so that steps and single slow nights do not count).
+    The series is cut in two where the sum of absolute deviations from the medians of both sides
+    is least, with at least `HOLDS` values on each side.  The cut is a step if the medians differ
+    by more than `DEVIATIONS` standard deviations of the noise and by more than `PART` of the
+    median before it.  The values after a step are searched again, so that the last of several
+    steps is returned.  The noise is estimated from the differences from night to night: their
+    median, so that steps and single slow nights do not count.
     """
     noise = _noise(values)
     found: Step | None = None
@@ -66,7 +67,7 @@ def _only_step(values: Sequence[float], noise: float) -> Step | None:
 
 
 def _noise(values: Sequence[float]) -> float:
-    """Standard deviation of one night, from the differences of neighbours."""
+    """Standard deviation of one night, from the differences between consecutive nights."""
     differences = [abs(b - a) for a, b in pairwise(values)]
     return _MAD_TO_SIGMA * median(differences) / 2**0.5 if differences else 0.0
 

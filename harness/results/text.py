@@ -9,7 +9,7 @@ _MIB = 2**20
 
 
 def number(value: float | None, none: str = "") -> str:
-    """Whole numbers in full with their thousands apart, others to three digits; `none` for None."""
+    """Whole numbers in full with commas, others to three digits; `none` for None."""
     if value is None:
         return none
     if math.isinf(value):
@@ -25,14 +25,14 @@ def mebibytes(nbytes: float) -> str:
 
 
 def duration(value: float | None) -> str:
-    """Seconds, to the digit that matters."""
+    """Seconds: two decimals below 100, none from there on; "" for None."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def spans(positions: Iterable[int]) -> str:
-    """Positions as ranges: "0–3, 9, 12–15"; "none" for no position."""
+    """Positions as ranges: "0–3, 9, 12–15"; "none" if there are none."""
     runs: list[list[int]] = []
     for p in sorted(set(positions)):
         if runs and p == runs[-1][1] + 1:
@@ -48,6 +48,6 @@ def plural(n: int, one: str, many: str = "") -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """Text on one line of at most `length` characters: a long message must not swamp the page."""
+    """The text on one line, cut to `length` characters so that it does not swamp the page."""
     flat = " ".join(text.split())
     return flat if len(flat) <= length else f"{flat[: length - 1]}…"

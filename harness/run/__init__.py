@@ -1,1 +1,1 @@
-"""How it is run: targets, the plan, jobs, the child process and the pytest plugin."""
+"""Running the checks: targets, the plan, jobs, the child process and the pytest plugin."""

@@ -1,4 +1,4 @@
-"""The child of `harness check`: runs a target's checks and says so line by line.
+"""The child process of `harness check`: runs a target's checks and reports them line by line.
 
 It may hang, crash or be killed at any point; `harness.run.parent` watches it.  Messages are JSON
 lines on a pipe of their own, since stdout belongs to the subject.

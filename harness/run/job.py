@@ -1,4 +1,4 @@
-"""What a session runs: subjects by checks and cases, as jobs that pytest can parametrize with."""
+"""What a session runs: a job for each subject, check and case, as a parameter for pytest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.run import plan, registry
 from harness.run.plan import Item
 from harness.run.target import Target
 
-#: The check of a subject that cannot run: it has no other.
+#: Stands for the check in the record of a subject that cannot run.
 LOAD = "load"
 
 
@@ -29,7 +29,7 @@ LOAD = "load"
 class Job:
     """One check of one case; or, without a case, a subject that cannot be run, and why.
 
-    status, message: of the record of such a subject, known before anything runs.
+    status, message: for the record of such a subject; they are known before anything runs.
     """
 
     origin: Origin
@@ -41,12 +41,12 @@ class Job:
 
     @property
     def id(self) -> str:
-        """Of the pytest item, made so that -k finds subject, check, model and schedule."""
+        """The id of the pytest item: -k finds subject, check, model and schedule in it."""
         parts = [self.origin.subject, self.check, self.case.id if self.case else ""]
         return "-".join(part for part in parts if part)
 
     def planned(self, run: str, item: str) -> Record:
-        """The record that stands if no other comes: missing."""
+        """The record that is kept if no other arrives: its status is missing."""
         return records.planned(self.origin, run, item, self.check, self.case)
 
     def start(self, run: str, item: str) -> Record:
@@ -58,7 +58,7 @@ class Job:
         return replace(made, status=self.status, kind=kind, message=self.message)
 
     def run(self, record: Record, known: Iterable[Cause]) -> Record:
-        """Run the check and judge its record by the known failures."""
+        """Run the check, and compare its record with the known failures."""
         if self.case is None or self.target is None:
             record.seconds = 0.0
             return record
@@ -68,8 +68,8 @@ class Job:
 class Matrix:
     """The jobs of some subjects.
 
-    Raises TargetError for a target that cannot be used; not for one that is not installed, nor
-    for a registered one that is broken or plans nothing: these become `problems`.
+    Raises TargetError for a target that was asked for and cannot be used.  A target that is not
+    installed, or a registered one that is broken or plans nothing, becomes one of the `problems`.
     """
 
     def __init__(self, targets: Sequence[str] = (), known: Sequence[Cause] = ()) -> None:
@@ -80,9 +80,10 @@ class Matrix:
             self._load(target, asked_for=bool(targets))
 
     def jobs(self, schemes: Iterable[str] | None = None, suite: str = "") -> list[Job]:
-        """Every check of every case of a suite, or of the subjects that have none, by schemes.
+        """A job for each planned check and case.
 
-        suite: of the subjects that name it as theirs (`OPTIONAL_MEMBERS`).
+        schemes: only cases of these; None for all.  suite: only subjects that name this suite as
+        their own (`OPTIONAL_MEMBERS`); "" for those that name none.
         """
         wanted = None if schemes is None else frozenset(schemes)
         return [
@@ -110,11 +111,11 @@ class Matrix:
             self._plan(target, asked_for=asked_for)
 
     def _plan(self, target: Target, *, asked_for: bool) -> None:
-        """Take up a subject that plans something; otherwise no one would miss its records."""
+        """Add a subject.  One that plans nothing is a problem: no one would miss its records."""
         try:
             items = plan.items(target)
             why = "plans nothing: checks and covers() leave out every case of its schemes"
-        except Exception as error:  # covers() is the subject's
+        except Exception as error:  # covers() is the subject's code
             items, why = [], f"covers() raised {type(error).__name__}: {error}"
         if items:
             self._planned.append((target, origin(target), items))
@@ -145,12 +146,12 @@ def origin(target: Target) -> Origin:
 def execute(target: Target, record: Record, case: Case) -> Record:
     """Run the check of a started record and fill it.
 
-    What a subject raises is in the record, `sys.exit` included; only an interrupt passes through.
+    Whatever a subject raises ends up in the record, `sys.exit` included; interrupts pass through.
     """
     began = time.perf_counter()
     try:
         finding = run_check(target.subject, record.check, case)
-    except (Exception, SystemExit) as error:  # run_check holds what a subject may raise
+    except (Exception, SystemExit) as error:  # run_check lets SystemExit through
         name = type(error).__name__
         finding = Finding(
             record.check,

@@ -25,7 +25,7 @@ def attach(report: pytest.TestReport, record: Record, resident: int | None = Non
 
 
 def describe(record: Record) -> str:
-    """What broke, by how much, from where on, and how to see it again."""
+    """What broke, by how much, from which position on, and how to reproduce it."""
     figures = [
         f"{name} {number(value)}"
         for name, value in (
@@ -41,7 +41,7 @@ def describe(record: Record) -> str:
 
 
 class Keeper:
-    """Writes what arrives, at once."""
+    """Writes each record as soon as it arrives."""
 
     def __init__(self, recorder: Recorder, limit: float) -> None:
         self.recorder = recorder
@@ -64,12 +64,12 @@ class Keeper:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
-        """A worker has said what is to run."""
+        """Start the results folder: a worker has written the list of planned items."""
         self.recorder.begin()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
-        """Give the check that took its worker with it a record; the log hook writes it."""
+        """Make a record for the check in which a worker died; the log hook writes it."""
         gateway = report.node.gateway  # crash reports have no worker_id
         record = self.recorder.crashed(crashitem, gateway.id, self.limit, _how(gateway))
         if record is not None:
@@ -79,11 +79,11 @@ class Keeper:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Say how the run ended."""
+        """Record how the run ended."""
         self.recorder.end(int(exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say where the records are."""
+        """Print where the records are."""
         if self.recorder.active:
             terminalreporter.write_line(
                 f"{self.recorder.count} records in {self.recorder.folder.path}; "
@@ -92,7 +92,7 @@ class Keeper:
 
 
 def _how(gateway: Any) -> str:
-    """How a worker's process ended, where execnet's handle of it tells."""
+    """How a worker's process ended; "" where execnet gives no access to the process."""
     process = getattr(getattr(gateway, "_io", None), "popen", None)
     if process is None:
         return ""

@@ -1,7 +1,7 @@
 """Runs a target's checks in a child process, so that whatever it does becomes a record.
 
-A hang, a crash or a kill ends the child, not the command: the check that it was at is recorded as
-broken, and a new child goes on behind it.
+A hang, a crash or a kill ends the child, not the command: the check that it was running is
+recorded as broken, and a new child continues after it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from harness.results.ended import End
 from harness.results.record import Record
 from harness.run import registry
 
-#: Children that may die or hang before the checks that are left are given up.
+#: After this many children have died or hung, the remaining checks are given up.
 PATIENCE = 5
-_START_S = 120.0  # interpreter and torch, on a machine that is busy
+_START_S = 120.0  # to start Python and import torch on a busy machine
 
 
 class RefusedError(Exception):
@@ -36,7 +36,7 @@ class RefusedError(Exception):
 
 @dataclass
 class Progress:
-    """The state of a run: the record of every planned check, None until it is there."""
+    """The state of a run: the record of every planned check, None until there is one."""
 
     subject: str = ""
     version: str = ""
@@ -45,7 +45,7 @@ class Progress:
 
     @property
     def done(self) -> list[Record]:
-        """The records that are there."""
+        """The records so far."""
         return [record for record in self.records if record is not None]
 
 
@@ -53,7 +53,7 @@ def run(target: str, selection: dict[str, str], timeout: float) -> Iterator[Prog
     """Run the selected checks of a target; yields after the plan and after every record.
 
     timeout: seconds for each check, and for loading the target.  selection: fields of
-    `harness.run.plan.Selection`.  Raises RefusedError.
+    `harness.run.plan.Selection`.  Raises RefusedError for a target that cannot be used.
     """
     progress = Progress()
     deaths, first = 0, 0
@@ -75,7 +75,7 @@ def run(target: str, selection: dict[str, str], timeout: float) -> Iterator[Prog
 
 
 def _follow(child: _Child, progress: Progress, timeout: float) -> Iterator[Progress]:
-    """Take a child's messages until it ends; the check that it died in gets a record."""
+    """Read a child's messages until it ends; if it dies in a check, that check gets a record."""
     at: int | None = None
     limit = _START_S
     while True:
@@ -116,7 +116,7 @@ def _take_plan(progress: Progress, message: dict[str, Any]) -> None:
 
 
 def _broke(progress: Progress, at: int | None, end: End, seconds: float | None = None) -> None:
-    """Record what broke; a child that broke while loading refuses the whole target."""
+    """Record the check that broke.  Raises RefusedError if the child broke while loading."""
     if at is None:
         if progress.done:
             return  # between two checks: the next child goes on
@@ -135,10 +135,10 @@ def _give_up(progress: Progress, left: list[int]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The child's: one thread, and a way to this package where it is not installed.
+    """The child's environment: one thread, and the path to this package if it is not installed.
 
-    The child does not look into the working directory (`python -P`): a folder there that is named
-    `harness`, or a file named as a module of Python's is, must not take its place.
+    The child does not import from the working directory (`python -P`), where a folder `harness` or
+    a file named like one of Python's modules would hide the real one.
     """
     out = {**os.environ, "OMP_NUM_THREADS": "1"}
     if not registry.installed():
@@ -184,7 +184,7 @@ class _Child:
         return message
 
     def how_it_ended(self) -> str:
-        """Signal or exit status, and the last line that the process wrote."""
+        """The signal or exit status, and the last line that the process wrote."""
         how = ended.exit_words(self._process.wait(timeout=10))
         self._output.seek(0)
         lines = self._output.read().decode(errors="replace").strip().splitlines()

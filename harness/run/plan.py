@@ -1,6 +1,6 @@
-"""Which checks of which cases a subject is run through.
+"""The plan: which checks are run on which cases of a subject.
 
-One place decides, for `pytest suites/`, `harness check` and the report alike.
+It is the same for `pytest suites/`, `harness check` and the report.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def items(
 ) -> list[Item]:
     """(check, case) pairs for a subject, filtered by scheme and by model name.
 
-    A subject claims schemes; what it cannot do within one it says itself, by Unsupported.
+    A subject claims whole schemes; for a case that it cannot do it raises Unsupported when run.
     """
     target = as_target(subject)
     needs = target.offers | {""}
@@ -44,7 +44,7 @@ def items(
 
 
 def _items(row: Row, model: Model) -> Iterator[Item]:
-    """The cases of one row for one model of the table."""
+    """The checks and cases of one row for one tiny model."""
     for part in row.models(model):
         for batch in row.batches:
             for dtype in row.dtypes:
@@ -69,9 +69,9 @@ class Selection:
     check: str = ""
 
     def items(self, subject: Target | type[Any]) -> list[Item]:
-        """What is selected of the subject's plan; a case outside of the plan is run all the same.
+        """The selected part of the subject's plan; a case outside the plan is run as well.
 
-        Raises SelectionError.
+        Raises SelectionError for an unknown name, or if nothing is selected.
         """
         target = as_target(subject)
         self._validate(target)

@@ -1,6 +1,6 @@
 """The matrix as a table: which body runs which check on which schedules and models, and why.
 
-A row is run for every tiny model that its `models` takes; `harness.run.plan` makes cases of it.
+A row is run for every tiny model that its `models` takes; `harness.run.plan` makes the cases.
 Rows are run from top to bottom.
 """
 
@@ -20,8 +20,9 @@ from harness.results.finding import ATTENTION, CACHE, DECODER
 class Row:
     """One line of the table.
 
-    schedules: those of a model of the table.  models: what of that model is run under them.
-    needs: an optional member without which a subject is not given this row.
+    schedules: gives the schedules for a tiny model.  models: gives what is run under them: the
+    model itself, single layers of it, or nothing.  needs: an optional member; subjects without it
+    do not get this row.
     """
 
     bodies: tuple[str, ...]
@@ -43,7 +44,7 @@ def _named(*names: str) -> Callable[[Model], list[Schedule]]:
 
 
 def _every(model: Model) -> list[Schedule]:
-    """Every standard schedule but the long one, which is run at batch 3 alone."""
+    """Every standard schedule except the long one, which is run only at batch 3."""
     return [s for s in _standard(model.turn, model.sink) if s.name != "turns"]
 
 
@@ -68,7 +69,7 @@ def _byte_runs(model: Model) -> list[Schedule]:
     return schedules.byte_runs(model.turn, model.sink)
 
 
-@cache  # asked for a few thousand times while a run is collected
+@cache  # called a few thousand times while a run is collected
 def _standard(turn: int, sink: int) -> tuple[Schedule, ...]:
     return tuple(schedules.standard(turn, sink))
 
@@ -77,16 +78,16 @@ _TWICE = "reset-twice"
 
 # --- models
 
-#: A window this wide is one of real proportions: too slow for the whole table.
+#: Windows from this width on are realistic, and too slow for the whole table.
 _WIDE_FROM = 32
-#: One model for every law, for caches that layers share, and for a width of its own.
+#: Between them: every law, caches that layers share, and layers with a head_dim of their own.
 _EXPORTED = frozenset(
     ("mistral", "gemma2", "gemma4-e2b", "llama3", "llama4", "llama3-sink2", "llama3-sink4")
 )
 
 
 def _whole(model: Model) -> list[Model]:
-    """The model as it is."""
+    """The model as it is, unless its window is wide."""
     return [] if _is_wide(model) else [model]
 
 
@@ -103,13 +104,13 @@ def _first_layer(model: Model) -> list[Model]:
 
 
 def _layers_with_a_border(model: Model) -> list[Model]:
-    """Layers that forget; where none does, the only kind of layer there is."""
+    """Single layers that forget; if none does, the only kind of layer there is."""
     alone = _layers(model)
     return [m for m in alone if m.layers[0].bounded or m is alone[0]]
 
 
 def _layers_without_a_border(model: Model) -> list[Model]:
-    """Layers that forget nothing, beside others that do."""
+    """Single layers that forget nothing, in models where others do."""
     return [m for m in _layers(model) if m not in _layers_with_a_border(model)]
 
 
@@ -143,22 +144,22 @@ TABLE: tuple[Row, ...] = (
         "visibility",
         _every,
         _layers_with_a_border,
-        "through a full layer every token reaches every later one, so that the exact set of a "
-        "window shows only in a layer by itself",
+        "through a full layer every token reaches every later one, so the exact set of a window "
+        "shows only in a single layer",
     ),
     Row(
         (DECODER,),
         "visibility",
         _FEW,
         _layers_without_a_border,
-        "no border that could be missed: a few schedules tell all",
+        "no border that could be missed: a few schedules are enough",
     ),
     Row(
         (DECODER,),
         "visibility",
         _named("chunk-4"),
         _whole,
-        "which layers read which caches shows in the reach of a token through the whole stack",
+        "the reach of a token through the whole stack shows which layers read which caches",
     ),
     Row(_LAYERWISE, "visibility", _TURNS, _whole, "rows of a batch", batches=(3,)),
     Row(
@@ -166,10 +167,10 @@ TABLE: tuple[Row, ...] = (
         "values",
         _TURNS,
         _whole,
-        "rows of a batch; the long schedule here alone",
+        "rows of a batch; the long schedule is run only here",
         batches=(3,),
     ),
-    Row((DECODER,), "values", _named("chunk-w"), _layers, "what a stack may average out"),
+    Row((DECODER,), "values", _named("chunk-w"), _layers, "faults that a stack may average out"),
     Row((ATTENTION,), "gradients", _prefills, _whole, "a backward pass is of one forward pass"),
     Row(
         _LAYERWISE,
@@ -207,7 +208,7 @@ TABLE: tuple[Row, ...] = (
         "peak_bytes",
         _named("decode-3wraps"),
         _first_layer,
-        "steady decode, which a layer that grows would hide",
+        "steady decode, which a full layer would hide by growing",
     ),
     Row(_STATEFUL, "reset", _resets, _whole, "used, reset, used again"),
     Row(_STATEFUL, "reset", _reset_twice, _whole, "a second reset, of every row", batches=(3,)),
@@ -217,17 +218,17 @@ TABLE: tuple[Row, ...] = (
         "refusal",
         _named("chunk-4"),
         _whole,
-        "another batch than announced is one of the misuses",
+        "a batch other than the announced one is among the misuses",
         batches=(3,),
     ),
-    Row((DECODER,), "refusal", _named("chunk-4"), _whole, "the same by tokens"),
+    Row((DECODER,), "refusal", _named("chunk-4"), _whole, "the same with tokens"),
     Row(_ALL, "purity", _named("chunk-w+1"), _whole, "rows of a batch must not mix", batches=(3,)),
     Row(
         (CACHE,),
         "purity",
         _named("prefill-by-5-then-decode"),
         _whole,
-        "single tokens behind chunks",
+        "single tokens after chunks",
         batches=(3,),
     ),
     Row(
@@ -235,7 +236,7 @@ TABLE: tuple[Row, ...] = (
         "purity",
         _named("prefill-by-5-then-decode"),
         _first_layer,
-        "single tokens behind chunks",
+        "single tokens after chunks",
         batches=(3,),
     ),
     Row(_STATEFUL, "cache_bytes", _byte_runs, _whole, "long prompts at once and in chunks"),
@@ -244,7 +245,7 @@ TABLE: tuple[Row, ...] = (
         "values",
         _named("prefill-3w+5", "chunk-w+1"),
         _wide,
-        "a window of real proportions, for what small ones hide: tiles, and positions past 64",
+        "a realistic window, for what small ones hide: tiles, and positions past 64",
     ),
     Row(
         _ALL,

@@ -1,7 +1,7 @@
 """Lowers the programs of subjects ahead of their checks: ``python -m harness.run.prelower``.
 
 A check has a time limit, and lowering a program takes longer than running it by orders of
-magnitude.  Where the programs are in the cache already, this costs seconds.
+magnitude.  If the programs are in the cache already, this takes seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lowered:
 
 
 def prelower(targets: Iterable[str] | None = None, workers: int = 2) -> Iterator[Lowered]:
-    """Lower what the plans of `targets` call for, all registered ones by default, as it is done.
+    """Lower the programs in the plans of `targets` (default: all registered); yield each result.
 
     A subject takes part if it has ``lowered(case)``.  What fails here fails again in its checks,
     where it is judged.  Raises registry.TargetError for a target that cannot be loaded.
@@ -73,7 +73,7 @@ def _cases(target: Target) -> Iterator[Case]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print one line for each model as its programs are there."""
+    """Print one line for each model as soon as its programs are lowered."""
     for done in prelower(arguments or None):
         print(f"{done.seconds:6.1f} s  {done.target} {done.model}  {done.error}".rstrip())
 

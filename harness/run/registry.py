@@ -1,8 +1,8 @@
-"""Finding the subject that a target names.
+"""Finds the subject that a target names.
 
 A target is a registered name (entry points of the group ``harness.subjects``),
-``package.module:Name`` or ``path/to/file.py:Name``.  `load` returns a `Target`: the class and what
-is asked of it; instances are made with no arguments.
+``package.module:Name`` or ``path/to/file.py:Name``.  `load` returns a `Target`: the class and
+what the harness reads from it.  Instances are made without arguments.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TargetError(Exception):
 
 
 class NotInstalled(Exception):
-    """The released package that a subject adapts is absent."""
+    """The released package that a subject adapts is not installed."""
 
     def __init__(self, package: str) -> None:
         super().__init__(f"{package} is not installed")
@@ -51,7 +51,7 @@ def _entry_points() -> dict[str, metadata.EntryPoint]:
 
 
 def installed() -> bool:
-    """False in a checkout whose Python has its dependencies alone."""
+    """False in a checkout where only the dependencies are installed."""
     try:
         return bool(metadata.version(_PACKAGE))
     except metadata.PackageNotFoundError:
@@ -59,7 +59,7 @@ def installed() -> bool:
 
 
 def _of_the_checkout() -> dict[str, metadata.EntryPoint]:
-    """Our own subjects, for suites that are run in a checkout without installing the package."""
+    """The subjects in pyproject.toml, for suites run in a checkout that is not installed."""
     path = Path(__file__).parents[2] / "pyproject.toml"
     if not path.is_file():
         return {}
@@ -68,14 +68,14 @@ def _of_the_checkout() -> dict[str, metadata.EntryPoint]:
 
 
 def names() -> list[str]:
-    """Registered subjects, sorted."""
+    """The names of the registered subjects, sorted."""
     return sorted(_entry_points())
 
 
 def load(target: str) -> Target:
     """The subject that `target` names, checked against the contract.
 
-    Raises TargetError, or NotInstalled for a subject whose released package is absent.
+    Raises TargetError, or NotInstalled for a subject whose released package is not installed.
     """
     if target in _entry_points():
         return _checked(target, *_registered(target))
@@ -90,8 +90,8 @@ def load(target: str) -> Target:
 def _label(target: str, subject: type[Any]) -> str:
     """The name under which records file a subject.
 
-    A registered name belongs to the registered subject: a file that uses it is filed under its
-    target, so that no known failure of the other covers it.
+    A registered name belongs to the registered subject.  Another class of that name is filed under
+    its target, so that the registered subject's known failures do not cover it.
     """
     name = str(subject.name)
     return target if target in _entry_points() or name in _entry_points() else name
@@ -117,7 +117,7 @@ def _registered(name: str) -> tuple[ModuleType, str]:
 
 
 def _absent_or_broken(name: str, error: ModuleNotFoundError) -> Exception:
-    """NotInstalled if a whole package is absent; a package that lost a module is an error."""
+    """NotInstalled if a whole package is absent; TargetError if it lacks a module."""
     package = (error.name or "").partition(".")[0]
     if package and package not in sys.modules and importlib.util.find_spec(package) is None:
         return NotInstalled(package)
@@ -125,7 +125,7 @@ def _absent_or_broken(name: str, error: ModuleNotFoundError) -> Exception:
 
 
 def _look_into(folder: Path) -> None:
-    """Make a folder's modules importable, last: they take no other module's place."""
+    """Make a folder's modules importable, last, so that they do not hide other modules."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
@@ -145,7 +145,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file under a name of its own, with its folder importable as it is for a script."""
+    """Import a file under a unique name, with its folder importable as it is for a script."""
     if not path.is_file():
         raise TargetError(f"no such file: {path}")
     path = path.resolve()
@@ -203,7 +203,10 @@ def _require_package(subject: type[Any]) -> None:
 
 
 def _target(target: str, subject: type[Any]) -> Target:
-    """Raises TargetError unless `subject()` works and what it makes has the contract's members."""
+    """The target of a class.
+
+    Raises TargetError unless `subject()` works and the instance has the contract's members.
+    """
     from harness.contract import ContractError, kind_of
     from harness.run.target import Target
 
@@ -211,16 +214,16 @@ def _target(target: str, subject: type[Any]) -> Target:
         inspect.signature(subject).bind()
     except TypeError as error:
         raise TargetError(
-            f"{target}: the harness makes instances with no arguments, "
+            f"{target}: the harness makes instances with no arguments, but "
             f"{subject.__name__}() fails: {error}"
         ) from error
     except ValueError:
-        pass  # no signature to be had (a class written in C): the call below decides
+        pass  # a class written in C has no signature: the call below decides
     try:
         kind_of(subject())
         made = Target.of(subject, target, _label(target, subject))
     except ContractError as error:
-        # A file is imported under a name that says nothing to its author.
+        # A file is imported under a name that would mean nothing to its author.
         said = str(error).replace(f"{subject.__module__}:{subject.__qualname__}", subject.__name__)
         raise TargetError(f"{target}: {said}") from error
     except ModuleNotFoundError as error:
@@ -229,7 +232,7 @@ def _target(target: str, subject: type[Any]) -> Target:
         raise TargetError(f"{target}: {subject.__name__}() raised {_brief(error)}") from error
     if not _NAME.fullmatch(subject.name):
         raise TargetError(
-            f"{target}: {subject.__name__}.name must be of letters, digits and . _ -, "
+            f"{target}: {subject.__name__}.name must consist of letters, digits and . _ -, "
             f"got {subject.name[:60]!r}"
         )
     return made
@@ -241,6 +244,6 @@ def _syntax(filename: str, error: SyntaxError) -> str:
 
 
 def _brief(error: BaseException) -> str:
-    """One line: the exception's type and the first line of what it says."""
+    """One line: the exception's type and the first line of its text."""
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,7 +1,6 @@
-"""A subject as the harness runs it: everything that is asked of its class, read once.
+"""A subject as the harness runs it: everything that is read from its class, once.
 
-`harness.run.registry.load` makes a target of what a user names; `Target.of` makes one of a class
-that is at hand.
+`harness.run.registry.load` makes a target from a name, and `Target.of` from a class.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from harness.results.finding import NAMES
 class Target:
     """A subject's class and its facts.
 
-    target: what names it on the command line.  name: under which records file it.  body:
-    "attention", "cache" or "decoder".  version: of the package that it belongs to.  offers: names
-    of the optional members that it has.  The others are members of that table, by name.
+    target: its name on the command line.  name: its name in the records.  body: "attention",
+    "cache" or "decoder".  version: that of the package it adapts or belongs to.  offers: names of
+    the optional members that it has.  The other fields are the optional members of these names
+    (`OPTIONAL_MEMBERS`).
     """
 
     target: str
@@ -40,9 +40,9 @@ class Target:
 
     @classmethod
     def of(cls, subject: type[Any], target: str = "", name: str = "") -> Target:
-        """The target of a class; it names itself where it is not said otherwise.
+        """The target of a class; its target and name are by default made from the class.
 
-        Raises ContractError for what is no subject, or names checks that do not exist.
+        Raises ContractError for a class that is not a subject, or names checks that do not exist.
         """
         return cls(
             target=target or f"{subject.__module__}:{subject.__qualname__}",
@@ -64,11 +64,11 @@ class Target:
 
     @property
     def schemes(self) -> frozenset[str]:
-        """What it claims."""
+        """The schemes that it claims."""
         return frozenset(self.subject.schemes)
 
     def plans(self, check: str, case: Case) -> bool:
-        """False for what the subject leaves out of its plan."""
+        """False for a check or case that the subject leaves out of its plan."""
         if self.checks is not None and check not in self.checks:
             return False
         return self.covers is None or bool(self.covers(check, case))
@@ -80,13 +80,13 @@ def as_target(subject: Target | type[Any]) -> Target:
 
 
 def package_of(subject: type[Any]) -> str | None:
-    """The distribution that a subject adapts, None for one that adapts none."""
+    """The distribution that a subject adapts; None for one that adapts none."""
     package = optional(subject, "package")
     return package if isinstance(package, str) else None
 
 
 def _version(subject: type[Any]) -> str:
-    """Version of the distribution that the subject belongs to; "" for a file of others."""
+    """The version of the distribution that the subject adapts or belongs to; "" if unknown."""
     package = package_of(subject)
     if package is None and subject.__module__.partition(".")[0] == "harness":
         return __version__
@@ -97,7 +97,7 @@ def _version(subject: type[Any]) -> str:
 
 
 def _checks(subject: type[Any]) -> frozenset[str] | None:
-    """The checks that it names.  Raises ContractError for a name that would never be planned."""
+    """The checks that it names; None for all.  Raises ContractError for an unknown name."""
     checks = optional(subject, "checks")
     if checks is None:
         return None

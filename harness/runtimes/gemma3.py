@@ -1,9 +1,9 @@
-"""A tiny random Gemma 3: its weights, and its dense reference.
+"""A tiny random Gemma 3: its weights, and a dense reference.
 
-The weights are written out for llama.cpp and MLX; `dense` is the same model in PyTorch, with masks
+The weights are exported for llama.cpp and MLX.  `dense` is the same model in PyTorch, with masks
 that come from the law alone.  Architecture: Gemma 3 technical report (arXiv:2503.19786), as in
-transformers' ``Gemma3TextModel``: norms before and behind attention and feed-forward, norms of
-queries and keys per head, RoPE with another base in full layers, the embedding for a head.
+transformers' ``Gemma3TextModel``: norms before and after attention and feed-forward, per-head norms
+of queries and keys, a different RoPE base in full layers, and the embedding as the output head.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from harness.law import Layer
 from harness.reference import oracle
 from harness.reference.decoder import rms_norm, rotate
 
-#: The square root, by which embeddings are scaled, is a power of two: exact in every precision.
+#: Embeddings are scaled by the square root of HIDDEN, 8: exact in every precision.
 HIDDEN, FEED_FORWARD = 64, 64
-#: In float64 every runtime's tiny model is this one.
+#: The `dense_key` of every runtime: in float64 all of them have this model.
 DENSE_KEY = "harness.runtimes.gemma3"
 ROPE_BASE = {"sliding_attention": 10_000.0, "full_attention": 1_000_000.0}
 
-#: The layers' tensors by their names in Hugging Face checkpoints.
+#: Names of a layer's tensors: in GGUF, and in Hugging Face checkpoints.
 _CHECKPOINT = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -46,15 +46,15 @@ _CHECKPOINT = {
 
 
 def as_gemma3(model: Model) -> Model:
-    """The same layers, filed under the family whose body they get here."""
+    """The same layers under the family "gemma3", as which they are run here."""
     return replace(model, family="gemma3")
 
 
 @dataclass(frozen=True)
 class Gemma3:
-    """Weights by their names in GGUF, without ``.weight``; norms hold the offset from one.
+    """Weights by GGUF name, without ``.weight``; norms are stored as offsets from one.
 
-    Matrices are (out, in).  Float32 values, whatever the dtype that holds them.
+    Matrices are (out, in).  The values fit float32, whatever dtype holds them.
     """
 
     model: Model
@@ -65,14 +65,14 @@ class Gemma3:
         return Gemma3(self.model, {name: t.to(dtype) for name, t in self.tensors.items()})
 
     def gguf(self) -> dict[str, Tensor]:
-        """By their names in GGUF files, whose norms hold the factor itself."""
+        """Tensors by their names in GGUF files, in which a norm is the factor itself."""
         return {
             f"{name}.weight": 1 + tensor if name.endswith("_norm") else tensor
             for name, tensor in self.tensors.items()
         }
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """By their names in Hugging Face checkpoints; the head is the embedding."""
+        """Tensors by their names in Hugging Face checkpoints; the embedding is also the head."""
         out = {
             "model.embed_tokens.weight": self.tensors["token_embd"],
             "model.norm.weight": self.tensors["output_norm"],
@@ -86,9 +86,9 @@ class Gemma3:
 
 @lru_cache(maxsize=64)
 def make(model: Model, vocab: int, seed: int) -> Gemma3:
-    """Weights in float32, a function of the seed alone.
+    """Random float32 weights; the same arguments give the same weights.
 
-    Variances are chosen so that attention scores and logits have a standard deviation near one: a
+    Variances are chosen so that attention scores and logits have a standard deviation near one: one
     key too many then moves a row by a visible amount.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -116,8 +116,8 @@ def make(model: Model, vocab: int, seed: int) -> Gemma3:
             "ffn_gate": matrix(FEED_FORWARD, HIDDEN),
             "ffn_up": matrix(FEED_FORWARD, HIDDEN),
             "ffn_down": matrix(HIDDEN, FEED_FORWARD),
-            # Feed-forward layers are computed and count for nothing: ggml takes GELU from a table
-            # of float16, which would hide behind its rounding what attention does.
+            # An offset of -1 makes the factor 0: feed-forward layers are computed but add nothing.
+            # ggml reads GELU from a float16 table, whose rounding would hide what attention does.
             "post_ffw_norm": torch.full((HIDDEN,), -1.0),
         }
         tensors |= {f"blk.{i}.{name}": tensor for name, tensor in layer.items()}
@@ -127,7 +127,7 @@ def make(model: Model, vocab: int, seed: int) -> Gemma3:
 def dense(weights: Gemma3, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
     """tokens (B, n) -> logits (B, n, vocab), in the weights' precision and without a cache.
 
-    layers: laws in place of the model's own.
+    layers: laws to use instead of the model's own.
     """
     w, laws = weights.tensors, weights.model.layers if layers is None else layers
     x = w["token_embd"][tokens] * HIDDEN**0.5
@@ -168,7 +168,7 @@ def _norm(x: Tensor, offset: Tensor) -> Tensor:
 
 
 def _angles(n: int, width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos, sin (n, width / 2) of RoPE, formed in float64 (arXiv:2104.09864)."""
+    """cos, sin (n, width / 2) of RoPE, computed in float64 (arXiv:2104.09864)."""
     exponent = torch.arange(0, width, 2, dtype=torch.float64) / width
     angles = torch.arange(n, dtype=torch.float64)[:, None] * (base**-exponent)[None, :]
     return angles.cos().to(dtype), angles.sin().to(dtype)

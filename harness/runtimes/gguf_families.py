@@ -1,7 +1,7 @@
 """How each family of the model table is written as GGUF: architecture, keys, tensors.
 
-Only what llama.cpp's loader insists on.  Widths that no byte of a KV cache depends on are as small
-as they may be; key/value heads, head widths, windows and the sharing of caches are the model's own.
+Only what llama.cpp's loader requires is written.  Widths that do not affect the size of a KV cache
+are as small as allowed; key/value heads, head widths, windows and shared caches are the model's.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ from typing import Any
 
 from harness.cases.models import Model
 
-#: Widths without a say in the cache.
+#: Widths that do not affect the size of the cache.
 FEED_FORWARD, EXPERTS, VOCAB = 8, 2, 64
 _EMBEDDING, _PER_LAYER = 8, 8
-#: llama.cpp takes no other widths for Gemma 3n.
+#: The only widths that llama.cpp accepts for Gemma 3n.
 _PER_LAYER_3N, _LOW_RANK, _INPUTS = 256, 64, 4
-#: Families whose loader takes heads * head_dim for the width of the embedding.
+#: Families whose loader requires an embedding of width heads * head_dim.
 _TIED = frozenset({"cohere2", "qwen2", "phi3"})
 
-#: Name and shape of a tensor, as PyTorch orders it: (rows, columns).
+#: Name and shape of each tensor, in PyTorch's order: (rows, columns).
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 Layer = Callable[[Model, int], Tensors]
 
 
 @dataclass(frozen=True)
 class Family:
-    """arch: ``general.architecture``.  keys: writes what other families lack, with a GGUFWriter.
+    """How one family is written.
 
-    layer: tensors of layer i, without the prefix ``blk.i.``; globals: those beside the layers.
+    arch: ``general.architecture``.  layer: tensors of layer i, without the prefix ``blk.i.``.
+    keys: writes the keys that are special to the family, to a GGUFWriter.  globals: tensors
+    outside the layers.
     """
 
     arch: str
@@ -39,7 +41,7 @@ class Family:
 
 
 def heads(model: Model) -> int:
-    """Query heads: one per key/value head of the layer that has most."""
+    """Query heads: the model's, or as many as the most key/value heads of any layer."""
     return model.n_heads or max(model.layer_kv_heads(i) for i in range(model.n_layers))
 
 
@@ -53,7 +55,7 @@ def _per_layer(model: Model) -> int:
 
 
 def _has_keys(model: Model, i: int) -> bool:
-    """True if the file holds layer i's key and value weights; Gemma 3n's do without a use."""
+    """True if the file holds layer i's key and value weights; in Gemma 3n even if unused."""
     return i in model.cached_layers or model.family == "gemma3n"
 
 

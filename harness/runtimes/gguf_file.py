@@ -1,6 +1,6 @@
-"""GGUF files of the model table: true key and value shapes, weights of zero or of a tiny model.
+"""Write models as GGUF files: true key and value shapes, with zeros or a tiny model's weights.
 
-Written with the `gguf` package, with the keys that llama.cpp's own converters write.
+Uses the `gguf` package, and the keys that llama.cpp's own converters write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ALIGNMENT = 32  # of tensors in the file: the format's default
 def write_geometry(model: Model, path: Path) -> None:
     """Write a model of the table with weights of zero; the file is sparse.
 
-    Raises KeyError for a family that is not known here.
+    Raises KeyError for a family that `FAMILIES` lacks.
     """
     import gguf
     import numpy as np
@@ -89,7 +89,7 @@ def _add_keys(writer: Any, family: Family, model: Model, width: int, hidden: int
         writer.add_value_length(model.head_dim)
         writer.add_rope_dimension_count(model.head_dim)
     writer.add_layer_norm_rms_eps(1e-6)
-    # The cache knows positions, not words: a vocabulary of numbers will do.
+    # The cache depends on positions, not words: a vocabulary without words is enough.
     writer.add_tokenizer_model("no_vocab")
     writer.add_vocab_size(VOCAB)
     family.keys(writer, model)

@@ -1,4 +1,4 @@
-"""Models and contexts of llama.cpp: opened with its options, closed again, their caches read."""
+"""Open and close llama.cpp's models and contexts, and read the sizes of their caches."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from harness.runtimes.llama_log import LoggedCache, read
 
 @dataclass(frozen=True)
 class Options:
-    """Options of ``llama_context_params``, by their names there; defaults of the command line.
+    """Fields of ``llama_context_params``, mostly by name, with the command line's defaults.
 
-    swa_full: sliding layers as long as full ones.  unified: sequences share one buffer of cells.
+    swa_full: sliding layers get as many cells as full ones.  unified: ``kv_unified``, sequences
+    share one buffer of cells.
     flash: "auto", "on" or "off".  k_type, v_type: keys of `llama_library.CACHE_TYPES`.
     """
 
@@ -40,15 +41,15 @@ class Options:
         params.flash_attn_type = native.FLASH_ATTENTION[self.flash]
         params.type_k = native.CACHE_TYPES[self.k_type]
         params.type_v = native.CACHE_TYPES[self.v_type]
-        # One thread: sums in one order, so that equal runs give equal bits.
+        # One thread sums in one order, so that equal runs give equal bits.
         params.n_threads = params.n_threads_batch = 1
 
 
 @dataclass(frozen=True)
 class CacheBytes:
-    """One buffer of cells: what the log says, and the exact bytes by the library's own methods.
+    """One buffer of cells: what the log says, and the bytes that the library's methods return.
 
-    allocated: bytes of the buffers behind it; 0 where the model was loaded without allocating.
+    allocated: bytes of memory taken for it; 0 where the model was loaded without allocating.
     """
 
     logged: LoggedCache
@@ -64,8 +65,8 @@ class CacheBytes:
 class LlamaModel:
     """A loaded GGUF file.  Close it after its contexts.
 
-    allocate False: metadata only, and contexts that work out every size without taking the memory.
-    Raises LlamaError with what the log said last for a file that cannot be loaded.
+    With allocate=False only metadata is loaded, and contexts compute every size without taking the
+    memory.  Raises LlamaError, quoting the log, for a file that cannot be loaded.
     """
 
     def __init__(self, path: Path, *, allocate: bool = True) -> None:
@@ -95,7 +96,10 @@ class LlamaModel:
 
 
 class LlamaContext:
-    """A context of a model, with the log of its making."""
+    """A context of a model, with what llama.cpp logged while it was made.
+
+    Raises LlamaError, quoting the log, if llama.cpp cannot make it.
+    """
 
     def __init__(self, model: LlamaModel, options: Options) -> None:
         library = native.load()
@@ -104,9 +108,9 @@ class LlamaContext:
         with recorded() as log:
             self.pointer: int | None = library.llama_init_from_model(model.pointer, params)
         if not self.pointer:
-            raise LlamaError(f"no context of {options}: {_last(log)}")
+            raise LlamaError(f"no context with {options}: {_last(log)}")
         self.log = log
-        self.model = model  # kept: a context outlives its model badly
+        self.model = model  # kept alive: a context must not outlive it
 
     def close(self) -> None:
         """Free the context."""
@@ -129,19 +133,19 @@ class LlamaContext:
         return int(native.load().llama_get_memory(self.pointer))
 
     def caches(self) -> list[CacheBytes]:
-        """The context's buffers of cells: all layers' in one, or full layers' and sliding layers'.
+        """The buffers of cells: one for all layers, or one for full and one for sliding layers.
 
-        Raises LlamaError where log and library disagree, or the memory is of another kind.
+        Raises LlamaError if log and library disagree, or if the memory is of another class.
         """
         logged, held = read(self.log), self._kv_caches()
         if len(logged) != len(held):
-            raise LlamaError(f"the log tells of {len(logged)} KV caches, there are {len(held)}")
+            raise LlamaError(f"the log lists {len(logged)} KV caches, the context has {len(held)}")
         return [_cache_bytes(said, pointer) for said, pointer in zip(logged, held, strict=True)]
 
     def layer_bytes(self, n_layers: int) -> list[int]:
-        """Bytes of each layer's cells, 0 where a layer owns none.
+        """Bytes of each layer's cells; 0 for a layer that owns none.
 
-        All layers of one buffer are equally wide.  Raises LlamaError where they cannot be.
+        The layers of one buffer are equally wide.  Raises LlamaError if its bytes do not divide.
         """
         sizes = [0] * n_layers
         for held in self.caches():
@@ -158,7 +162,7 @@ class LlamaContext:
         if kind == native.vtable("14llama_kv_cache"):
             return [memory]
         if kind != native.vtable("19llama_kv_cache_iswa"):
-            raise LlamaError("the context's memory is neither llama_kv_cache nor _iswa")
+            raise LlamaError("the memory is neither llama_kv_cache nor llama_kv_cache_iswa")
         return [
             library._ZNK19llama_kv_cache_iswa8get_baseEv(memory),
             library._ZNK19llama_kv_cache_iswa7get_swaEv(memory),
@@ -174,15 +178,15 @@ def _cache_bytes(logged: LoggedCache, cache: int) -> CacheBytes:
         library._ZNK14llama_kv_cache10total_sizeEv(cache),
     )
     if not logged.agrees(found.k_bytes, found.v_bytes):
-        raise LlamaError(f"the log says {logged}, the library {found.k_bytes} and {found.v_bytes}")
+        raise LlamaError(f"the log says {logged}, the library {found.k_bytes} + {found.v_bytes}")
     return found
 
 
 @contextmanager
 def recorded() -> Iterator[list[str]]:
-    """Collect what llama.cpp logs meanwhile, line by line, and keep it off the screen.
+    """Collect the lines that llama.cpp logs inside the block, and keep them off the screen.
 
-    Afterwards it stays silent: whatever it says then has nobody to read it.
+    Afterwards llama.cpp stays silent, since nobody would read its log.
     """
     library, parts = native.load(), []
     lines: list[str] = []
@@ -203,6 +207,6 @@ _SILENT = native.LogCallback(lambda _level, _text, _data: None)
 
 
 def _last(log: Sequence[str]) -> str:
-    """The line that tells of the error, or the last line."""
+    """The last line that mentions an error, or else the last line."""
     telling = [line for line in log if "error" in line]
-    return (telling or list(log) or ["it said nothing"])[-1].strip()
+    return (telling or list(log) or ["it logged nothing"])[-1].strip()

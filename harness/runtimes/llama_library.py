@@ -1,10 +1,9 @@
-"""The C API of llama.cpp, as the `xllamacpp` wheel carries it.
+"""The C API of llama.cpp, called in the shared library of the `xllamacpp` wheel.
 
-The wheel wraps llama.cpp's server; its shared library exports the whole C API beside that, which is
+The wheel wraps llama.cpp's server, but its shared library also exports the whole C API, which is
 what most programs that embed llama.cpp call.  The structs below are those of ``llama.h`` at the
-pinned version.  Their layout is not stable between versions, so that `load` compares the defaults
-that the library fills in with the ones that the header documents, field by field, before a single
-byte is handed over.
+pinned version.  Their layout is not stable between versions, so before anything is passed to the
+library, `load` compares the defaults that it fills in with those of the header, field by field.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from importlib import metadata, util
 
 PACKAGE = "xllamacpp"
 
-#: Room behind the last field that is known, so that a longer struct is handed over whole.
+#: Spare room after the last known field, so that a longer struct still fits.
 _ROOM = [("_room", c_ubyte * 64)]
 
 
 class LlamaError(Exception):
-    """llama.cpp cannot be used as asked; the message says what it was asked and what it said."""
+    """llama.cpp cannot do what was asked; the message says what that was and what it answered."""
 
 
 class ModelParams(Structure):
@@ -121,7 +120,7 @@ class Batch(Structure):
     ]
 
 
-#: Enumerators of the pinned version.
+#: Values of llama.cpp's enums in the pinned version.
 LOAD_MODE_NONE = 0
 FLASH_ATTENTION: Mapping[str, int] = {"auto": -1, "off": 0, "on": 1}
 CACHE_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}
@@ -173,9 +172,9 @@ _PROTOTYPES: Mapping[str, tuple[object, list[object]]] = {
 
 @cache
 def load() -> ctypes.CDLL:
-    """The library with its prototypes set, initialised.
+    """The initialised library, with its prototypes set.
 
-    Raises LlamaError where the wheel is absent, or is another version than these structs fit.
+    Raises LlamaError if the wheel is not installed, or if its version does not fit these structs.
     """
     spec = util.find_spec(f"{PACKAGE}.{PACKAGE}")
     if spec is None or spec.origin is None:
@@ -184,7 +183,7 @@ def load() -> ctypes.CDLL:
     for name, (result, arguments) in _PROTOTYPES.items():
         function = getattr(library, name, None)
         if function is None:
-            raise LlamaError(f"{_release()} exports no {name}")
+            raise LlamaError(f"{_release()} does not export {name}")
         function.restype, function.argtypes = result, arguments
     require_layout(library.llama_model_default_params(), _MODEL_DEFAULTS)
     require_layout(library.llama_context_default_params(), _CONTEXT_DEFAULTS)
@@ -199,12 +198,12 @@ def require_layout(defaults: Structure, documented: Mapping[str, int]) -> None:
         if got != want:
             raise LlamaError(
                 f"{_release()} has another {type(defaults).__name__} than "
-                f"the one known here: the default of {name} is {want}, read {got}"
+                f"the one defined here: the default of {name} is {want}, the library has {got}"
             )
 
 
 def _release() -> str:
-    """The wheel and its version, as messages name it."""
+    """The wheel's name and version, for messages."""
     try:
         return f"{PACKAGE} {metadata.version(PACKAGE)}"
     except metadata.PackageNotFoundError:
@@ -212,6 +211,6 @@ def _release() -> str:
 
 
 def vtable(name: str) -> int:
-    """What the first word of an object of the C++ class points to; `name` is mangled."""
+    """The first word of every object of a C++ class; `name` is the class's mangled name."""
     table = c_void_p.in_dll(load(), f"_ZTV{name}")
-    return ctypes.addressof(table) + 2 * ctypes.sizeof(c_void_p)  # behind offset and type info
+    return ctypes.addressof(table) + 2 * ctypes.sizeof(c_void_p)  # skip offset and type info

@@ -1,4 +1,4 @@
-"""What llama.cpp says of its KV cache in its own log."""
+"""Read the sizes of KV caches from llama.cpp's log."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _BUFFER = re.compile(r"llama_kv_cache: .* KV buffer size = +(?P<mib>[\d.]+) MiB"
 
 
 class LogError(Exception):
-    """The log does not say what it should; the message quotes it."""
+    """The log gives no size, or contradicts itself; the message says which."""
 
 
 @dataclass(frozen=True)
 class LoggedCache:
-    """One buffer of cells, as printed.
+    """One buffer of cells, as llama.cpp printed it.
 
-    cells: of one stream.  layers: indices of those that own keys and values here.  buffer_mib:
-    what was allocated for it; 0 where the model was loaded without allocating.
+    cells: in each stream.  layers: indices of the layers whose keys and values it holds.
+    buffer_mib: MiB allocated for it; 0 where the model was loaded without allocating.
     """
 
     cells: int
@@ -41,7 +41,7 @@ class LoggedCache:
     buffer_mib: float
 
     def agrees(self, k_bytes: int, v_bytes: int) -> bool:
-        """True if these integers are what was printed, up to its two decimals."""
+        """True if these byte counts are what was printed, to the two decimals of a MiB."""
         return all(
             abs(printed * _MIB - exact) <= _PRINTED / 2 + 1
             for printed, exact in ((self.k_mib, k_bytes), (self.v_mib, v_bytes))
@@ -49,9 +49,9 @@ class LoggedCache:
 
 
 def read(lines: Iterable[str]) -> list[LoggedCache]:
-    """The caches of one context, in the order in which it made them.
+    """The caches of one context, in the order in which they were made.
 
-    Raises LogError where none is there, or the number of layers is not that of the layers named.
+    Raises LogError if there is none, or if one has another number of layers than were listed.
     """
     found: list[LoggedCache] = []
     layers: list[int] = []
@@ -64,11 +64,11 @@ def read(lines: Iterable[str]) -> list[LoggedCache]:
             buffer += float(held["mib"])
         elif size := _SIZE.search(line):
             if int(size["layers"]) != len(layers):
-                raise LogError(f"{len(layers)} layers were named before: {line.strip()}")
+                raise LogError(f"{len(layers)} layers were listed before: {line.strip()}")
             found.append(_cache(size, tuple(layers), buffer))
             layers, buffer = [], 0.0
     if not found:
-        raise LogError("no line of the log tells the size of a KV cache")
+        raise LogError("no line of the log gives the size of a KV cache")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Sequences of tokens fed to a llama.cpp context, and the logits of every position."""
+"""Feed sequences of tokens to a llama.cpp context, and read the logits of every position."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def decode(
 ) -> Tensor:
     """Feed tokens (B, t) at positions start… of B sequences -> logits (B, t, vocab) float32.
 
-    One call of ``llama_decode``.  Raises DecodeError; the context then is as it was.
+    One call of ``llama_decode``.  Raises DecodeError if it refuses; the context is then as it was.
     """
     rows, t = tokens.shape
     batch, _alive = _batch(tokens, start, sequences)
@@ -30,7 +30,7 @@ def decode(
         status = library.llama_decode(context.pointer, batch)
     if status:
         said = log[-1].strip() if log else "nothing"
-        raise DecodeError(f"llama_decode returned {status} for {rows} x {t} tokens; it said {said}")
+        raise DecodeError(f"llama_decode returned {status} for {rows} x {t} tokens, logged: {said}")
     out = torch.empty(rows * t, vocab)
     for i in range(rows * t):
         logits = library.llama_get_logits_ith(context.pointer, i)
@@ -39,13 +39,13 @@ def decode(
 
 
 def forget(context: LlamaContext, sequence: int, start: int) -> bool:
-    """Remove the positions from `start` on; False where llama.cpp says that it cannot."""
+    """Remove a sequence's positions >= `start`; False if llama.cpp says that it cannot."""
     removed = native.load().llama_memory_seq_rm(context.memory, sequence, start, -1)
     return bool(removed)
 
 
 def first_held(context: LlamaContext, sequence: int) -> int:
-    """The first position from which on every layer holds all; -1 for an empty sequence."""
+    """The first position from which every layer holds everything; -1 for an empty sequence."""
     return int(native.load().llama_memory_seq_pos_min(context.memory, sequence))
 
 
@@ -57,7 +57,7 @@ def clear(context: LlamaContext) -> None:
 def _batch(
     tokens: Tensor, start: int, sequences: Sequence[int]
 ) -> tuple[native.Batch, tuple[object, ...]]:
-    """A batch that asks for all logits, and what it points to."""
+    """A batch that asks for all logits, and the arrays it points to, to be kept alive."""
     rows, t = tokens.shape
     n = rows * t
     ids = (ctypes.c_int32 * n)(*tokens.flatten().tolist())

@@ -1,4 +1,4 @@
-"""Between PyTorch's tensors and MLX's arrays."""
+"""Convert between PyTorch's tensors and MLX's arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def to_mlx(tensor: Tensor) -> Any:
     """A copy of the tensor as an MLX array of the same dtype."""
     import mlx.core as mx
 
-    if tensor.dtype == torch.bfloat16:  # NumPy, by way of which they pass, has none
+    if tensor.dtype == torch.bfloat16:  # it goes through NumPy, which has none
         return mx.array(tensor.float().numpy()).astype(mx.bfloat16)
     return mx.array(tensor.numpy())
 

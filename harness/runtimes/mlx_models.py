@@ -1,8 +1,8 @@
-"""mlx-lm's models at their published key/value geometry, fed without a computation.
+"""mlx-lm's models at their published key/value geometry, fed without computing anything.
 
-MLX is lazy: a model whose weights nobody asks for takes no memory, and a forward whose logits
-nobody asks for makes none, while the shapes of its caches are there.  What follows is therefore
-mlx-lm's own code at true size: its model class, its `make_prompt_cache`, its attention's shapes.
+MLX is lazy: weights that are never read take no memory, and a forward pass whose logits are never
+read computes nothing, yet the shapes of its caches are known.  So this runs mlx-lm's own code at
+true size: its model class, its `make_prompt_cache`, its attention's shapes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from harness.cases.models import Model
 
 Fields = dict[str, object]
 
-#: Widths that no byte of a cache depends on.
+#: For widths that do not affect the size of a cache.
 _SMALL = 64
 
 
 def build(model: Model) -> Any:
-    """The mlx-lm model of a row of the model table, in float16; nothing of it is evaluated.
+    """The mlx-lm model for a row of the model table, in float16; nothing is evaluated.
 
-    Raises KeyError for a family that is not known here.
+    Raises KeyError for a family not listed below.
     """
     import mlx.core as mx
 
@@ -51,20 +51,20 @@ def config_for(model: Model) -> Fields:
         "rope_theta": 10000.0,
     }
     config = common | fields(model)
-    if "text_config" in config:  # such files hold all of it there
+    if "text_config" in config:  # released files nest every field there
         return {"model_type": model_type, "text_config": common | fields(model)}
     return config
 
 
 def feed(model: Any, cache: list[Any], tokens: int) -> None:
-    """Feed so many tokens at once; no array is computed."""
+    """Feed this many tokens at once; no array is computed."""
     import mlx.core as mx
 
     model(mx.zeros((1, tokens), mx.int32), cache=cache)
 
 
 def cache_bytes(model: Model, cache: list[Any]) -> list[int]:
-    """Bytes of each layer's arrays; 0 for layers that read another's."""
+    """Bytes of each layer's arrays; 0 for a layer that reads another layer's."""
     sizes = [0] * model.n_layers
     for i, held in zip(model.cached_layers, cache, strict=True):
         sizes[i] = held.nbytes
@@ -86,7 +86,7 @@ def _gemma2(model: Model) -> Fields:
 
 def _gemma3n(model: Model) -> Fields:
     return {
-        "text_config": None,  # says where the fields go
+        "text_config": None,  # marks that the fields are nested
         "num_kv_shared_layers": model.n_shared,
         "vocab_size_per_layer_input": _SMALL,
         "sliding_window": model.window,
@@ -127,7 +127,7 @@ def _gpt_oss(model: Model) -> Fields:
 
 def _llama4(model: Model) -> Fields:
     return {
-        "text_config": None,  # says where the fields go
+        "text_config": None,  # marks that the fields are nested
         "attention_bias": False,
         "attention_chunk_size": model.chunk,
         "interleave_moe_layer_step": 1,
@@ -147,10 +147,10 @@ def _nothing(_model: Model) -> Fields:
     return {}
 
 
-#: Families whose classes take head_dim from hidden_size / heads.
+#: Families whose classes compute head_dim as hidden_size / heads.
 _TIED = frozenset({"cohere2", "phi3", "qwen2"})
 
-#: By family: the module of `mlx_lm.models`, as released configs' `model_type` names or maps to it.
+#: By family: the module of `mlx_lm.models` for the `model_type` of released configs, and fields.
 _FAMILIES: Mapping[str, tuple[str, Callable[[Model], Fields]]] = {
     "gemma2": ("gemma2", _gemma2),
     "gemma3": ("gemma3_text", _windowed),

@@ -1,1 +1,1 @@
-"""Implementations of our own: caches, kernels and graph passes, which the harness checks too."""
+"""Caches, kernels and graph passes of this package, which the harness checks like any other."""

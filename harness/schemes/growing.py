@@ -11,7 +11,7 @@ from harness.schemes.validation import check_context, check_kv, check_rewind
 
 
 class GrowingCache:
-    """A `LayerCache` that concatenates; right under any law, and bounded by none."""
+    """A `LayerCache` that concatenates: correct under any law, and never bounded."""
 
     k: Tensor  # (B, Hkv, length, D)
     v: Tensor
@@ -24,8 +24,8 @@ class GrowingCache:
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `LayerCache.update`.
 
-        Raises ValueError naming the field for k, v of another shape or dtype and for positions
-        past max_context; the state is then as it was.
+        Raises ValueError, naming the field, if k or v has another shape or dtype or if positions
+        go past max_context; the state is then unchanged.
         """
         n, start = check_kv(k, v, self.shape), self.k.shape[2]
         check_context(start, n, self.shape.max_context)

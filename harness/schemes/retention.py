@@ -1,7 +1,7 @@
 """Which past positions a bounded store still holds: bookkeeping in plain integers.
 
-The schemes differ in where they put a key; that a key is gone, and whether a rewind would need it,
-is the same question for all of them.
+The schemes differ in where they put a key.  Whether a key is gone, and whether a rewind would need
+it, is the same question for all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from harness.schemes.validation import check_rewind
 
 
 def needs_from(layer: Layer, q: int) -> int:
-    """The first position behind the sink that the query at q sees; it needs all up to q."""
+    """The first position after the sink that the query at q sees; it sees all from there to q."""
     first = 0
     if layer.window is not None:
         first = max(layer.sink, q - layer.window + 1)
@@ -21,18 +21,18 @@ def needs_from(layer: Layer, q: int) -> int:
 
 
 def span(layer: Layer) -> int | None:
-    """Past keys behind the sink that a query needs at most; None if it needs all."""
+    """The most past keys after the sink that a query needs; None if it needs all of them."""
     turns = [turn - 1 for turn in (layer.window, layer.chunk) if turn is not None]
     return min(turns) if turns else None
 
 
 class Held:
-    """The positions held behind the sink: `oldest` … `length` - 1, at most `capacity` of them.
+    """The positions held after the sink: `oldest` … `length` - 1, at most `capacity` of them.
 
-    A store as long as the layer's span rolls: it keeps the newest positions, and generation has
-    no end.  A shorter one (full attention, or a window beyond the context) can only ever answer
-    queries up to its capacity: it keeps the first positions, so that nothing that a query could
-    still need is given away.
+    A store at least as long as the layer's span rolls: it keeps the newest positions, and
+    generation can go on for ever.  A shorter one (full attention, or a window longer than the
+    context) can only answer queries up to its capacity.  It keeps the first positions, so that it
+    never drops a key that a query could still need.
     """
 
     def __init__(self, layer: Layer, capacity: int) -> None:
@@ -47,17 +47,17 @@ class Held:
 
     @property
     def last_start(self) -> int | None:
-        """The last position at which a chunk may start; None if there is no last one."""
+        """The last position at which a chunk may start; None if there is no limit."""
         return None if self.rolls else self.layer.sink + self.capacity
 
     def advance(self, n: int) -> None:
-        """n more positions have been written."""
+        """Record that n more positions have been written."""
         self.length += n
         if self.rolls:
             self.drop_before(self.length - self.capacity)
 
     def drop_before(self, position: int) -> None:
-        """The positions between the sink and `position` are gone."""
+        """Record that the positions between the sink and `position` are gone."""
         self.oldest = max(self.oldest, position)
 
     def check_rewind(self, target: int) -> None:

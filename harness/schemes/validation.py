@@ -1,7 +1,7 @@
-"""What every scheme refuses, in one place: bad input never reaches a cache.
+"""The input checks that all schemes share: bad input never reaches a cache.
 
-Each function raises ValueError (TypeError for something that is no tensor) naming the field, the
-value and what is allowed, before any state has changed.
+Each function raises ValueError (TypeError for something that is not a tensor) before any state has
+changed.  The message names the field, the value and what is allowed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from harness.law import check_int
 
 
 def check_kv(k: object, v: object, shape: CacheShape) -> int:
-    """The number of new positions in k, v (B, Hkv, t, D), both as `shape` says, 1 <= t."""
+    """The number t >= 1 of new positions in k, v (B, Hkv, t, D), which must fit `shape`."""
     t = _check_states("k", k, shape)
     if _check_states("v", v, shape) != t:
         raise ValueError(f"k and v must have the same length, got {t} and {_length(v)}")
@@ -22,7 +22,7 @@ def check_kv(k: object, v: object, shape: CacheShape) -> int:
 
 
 def check_context(start: int, t: int, limit: int, field: str = "max_context") -> None:
-    """Positions start … start + t - 1 fit into `limit`."""
+    """Check that positions start … start + t - 1 fit into `limit`."""
     if start + t > limit:
         raise ValueError(
             f"{t} tokens at position {start} end past {field}={limit}; at most "
@@ -31,7 +31,7 @@ def check_context(start: int, t: int, limit: int, field: str = "max_context") ->
 
 
 def check_tokens(tokens: object, batch: int, vocab: int) -> Tensor:
-    """tokens (B, t) int64, t >= 1, every id in 0 … vocab - 1."""
+    """Return `tokens` if they are (B, t) int64 with t >= 1 and every id in 0 … vocab - 1."""
     if not isinstance(tokens, Tensor):
         raise TypeError(f"tokens must be a tensor (batch, t), got {type(tokens).__name__}")
     if tokens.dim() != 2 or tokens.shape[0] != batch or tokens.shape[1] < 1:
@@ -45,7 +45,7 @@ def check_tokens(tokens: object, batch: int, vocab: int) -> Tensor:
 
 
 def check_rewind(target: object, length: int) -> int:
-    """A rewind goes to a position that has been reached: 0 <= target <= length."""
+    """Return `target` if it is a position that has been reached: 0 <= target <= length."""
     target = check_int("rewind length", target, 0)
     if target > length:
         raise ValueError(f"rewind length must be at most the {length} positions held, got {target}")
@@ -53,7 +53,7 @@ def check_rewind(target: object, length: int) -> int:
 
 
 def check_attention(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """q (B, Hq, Sq, D), k and v (B, Hkv, Sk, D): one dtype, Hq % Hkv == 0, 1 <= Sq <= Sk."""
+    """Check q (B, Hq, Sq, D), k, v (B, Hkv, Sk, D): one dtype, Hq % Hkv == 0, 1 <= Sq <= Sk."""
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")

@@ -1,1 +1,1 @@
-"""Adapters: each drives one system as its users do.  One room a system."""
+"""Adapters: each drives one system as its users do.  Each system has its own folder."""

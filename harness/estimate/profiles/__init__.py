@@ -1,6 +1,6 @@
 """What each runtime allocates for a geometry, layer by layer.
 
-`PROFILES` holds them by name, with their default options; `harness kv --runtime` takes these names.
+`PROFILES` holds the profile classes by name; `harness kv --runtime` takes these names.
 """
 
 from __future__ import annotations

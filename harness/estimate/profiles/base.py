@@ -1,4 +1,4 @@
-"""What is asked of a profile, and what it answers."""
+"""The base classes of the profiles, and the request that a profile answers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from typing import ClassVar
 from harness.estimate.elements import Element, element
 from harness.estimate.geometry import Geometry, KVLayer
 
-#: When the cache is looked at: the most that each layer holds while the prompt is fed; behind the
-#: prompt; behind the token that follows it; with `context` positions, the last ones fed singly.
+#: When the cache is measured.  peak: the most that each layer holds while the prompt is fed.
+#: prefill: after the prompt.  first_decode: after the next token.  steady: at `context` positions,
+#: where all those after the prompt were fed one at a time.
 PHASES = ("peak", "prefill", "first_decode", "steady")
 
-#: No model takes a longer context; what is larger is a slip of the keyboard.
+#: No model takes a longer context; a larger figure is a typing error.
 MAX_CONTEXT = 1 << 27
 MAX_SEQUENCES = 1 << 16
 
 
 class RequestError(ValueError):
-    """A request that cannot be; the message names the field, the value and what is allowed."""
+    """A field of a request or a profile is wrong.
+
+    The message names the field, the value and what is allowed.
+    """
 
 
 @dataclass(frozen=True)
 class Request:
-    """For what run the bytes are asked.
+    """The run whose cache is to be estimated.
 
-    context: positions per sequence, or in all where the runtime divides them (llama.cpp).
-    sequences: held side by side.  prompt: tokens of the prompt, the whole context by default.
+    context: positions per sequence; in llama.cpp, which divides them, of all sequences together.
+    sequences: how many the cache holds at once.
+    prompt: length of the prompt in tokens; None: the whole context.
+    phase: when the cache is measured (`PHASES`).
     k_type, v_type: how keys and values are stored (`elements.ELEMENTS`).
     Raises RequestError naming the field.
     """
@@ -59,25 +65,25 @@ class Request:
 
     @property
     def elements(self) -> tuple[Element, Element]:
-        """Of keys and of values."""
+        """The storage types of keys and of values."""
         return element(self.k_type), element(self.v_type)
 
 
-#: What any runtime can store.
+#: Storage types of every runtime.
 PLAIN = frozenset({"f32", "f16", "bf16"})
 
 
 class Honours(StrEnum):
-    """Whether a runtime forgets what is behind a model's windows."""
+    """Whether a runtime drops the keys that have left a model's windows."""
 
     YES = "yes"
     NO = "no"  # keeps every position
-    UNKNOWN = "unknown"  # not looked at; taken as no, so that nothing is promised too small
+    UNKNOWN = "unknown"  # nobody has checked; counted as no, so that no figure is too small
     NOTHING = "-"  # the model has no window
 
 
 class UnsupportedCache(Exception):
-    """The runtime cannot hold such a cache; the reason is one line."""
+    """The runtime has no such cache; the message is one line and says why."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +93,14 @@ class Profile(ABC):
     name: ClassVar[str]
     #: How the figures are known to be right.
     evidence: ClassVar[str]
-    #: Names of the element types that it can store.
+    #: Names of the storage types that the runtime has.
     stores: ClassVar[frozenset[str]] = PLAIN
-    #: Families whose windows the runtime is known to honour, and known to ignore.
+    #: Families whose windows the runtime is known to honour, and those it is known to ignore.
     honoured: ClassVar[frozenset[str]] = frozenset()
     ignored: ClassVar[frozenset[str]] = frozenset()
 
     def honours(self, geometry: Geometry) -> Honours:
-        """Whether this runtime keeps no more than the window of this model's bounded layers."""
+        """Whether this runtime bounds the cache of this model's sliding and chunked layers."""
         if not geometry.bounded:
             return Honours.NOTHING
         if geometry.family in self.honoured:
@@ -103,13 +109,13 @@ class Profile(ABC):
 
     @abstractmethod
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
-        """Bytes per layer, 0 for a layer that owns no cache.
+        """Bytes per layer, 0 for a layer that reads another's cache.
 
-        Raises UnsupportedCache for what the runtime cannot hold.
+        Raises UnsupportedCache if the runtime has no such cache.
         """
 
     def check_types(self, request: Request) -> None:
-        """Raise UnsupportedCache unless keys and values are of types that this runtime stores."""
+        """Raise UnsupportedCache unless this runtime has the types of the keys and the values."""
         for stored in request.elements:
             if stored.name not in self.stores:
                 raise UnsupportedCache(
@@ -118,19 +124,19 @@ class Profile(ABC):
                 )
 
     def total(self, geometry: Geometry, request: Request) -> int:
-        """Bytes of the whole cache."""
+        """Bytes of the whole cache.  Raises UnsupportedCache if the runtime has no such cache."""
         return sum(self.layer_bytes(geometry, request))
 
 
 class SlotProfile(Profile):
-    """A profile of a runtime that stores a number of slots per layer, each of the same width."""
+    """A profile of a runtime that gives each layer a number of slots, one position in each."""
 
     @abstractmethod
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
-        """Slots of one sequence.  honoured: False where a bounded layer is kept like a full one."""
+        """Slots of one sequence.  honoured: False if a bounded layer is kept like a full one."""
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
-        """Slots times the bytes of a position's keys and values, times the sequences."""
+        """Bytes per layer: slots times bytes of a position's keys and values times sequences."""
         self.check_types(request)
         honoured = self.honours(geometry) is Honours.YES
         return [
@@ -144,10 +150,10 @@ class SlotProfile(Profile):
 
 
 def slot_bytes(layer: KVLayer, request: Request) -> int:
-    """Bytes of the keys and values of one position.
+    """Bytes of one position's keys and values in a layer.
 
-    Quantized types store each head by itself: a block never reaches into the next head.
-    Raises UnsupportedCache where a head is no whole number of blocks.
+    Quantized types store each head by itself: a block never extends into the next head.
+    Raises UnsupportedCache if a head is not a whole number of blocks.
     """
     keys, values = request.elements
     try:
@@ -164,5 +170,5 @@ def check_int(field: str, value: object, most: int = MAX_CONTEXT, least: int = 1
 
 
 def pad(n: int, step: int) -> int:
-    """The next multiple of `step`."""
+    """n, rounded up to a multiple of `step`."""
     return -(-n // step) * step

@@ -1,6 +1,6 @@
 """ExecuTorch: ring caches, attention sinks, and the static caches of its accelerators.
 
-Which layers get which cache is an option of the export, whatever the architecture.
+Options of the export decide which layer gets which cache, whatever the architecture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Exported(SlotProfile):
     evidence: ClassVar[str] = "its own storages"
 
     def honours(self, geometry: Geometry) -> Honours:
-        """Windows as exported; chunks are not known to any of these caches."""
+        """Windows are honoured; a model with chunked layers is not: no such cache knows chunks."""
         if any(layer.law.chunk is not None for layer in geometry.layers):
             return Honours.NO
         return Honours.YES if geometry.bounded else Honours.NOTHING
@@ -35,15 +35,15 @@ class Ring(_Exported):
     name: ClassVar[str] = "executorch.ring"
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
-        """2W, whatever the context; a full layer has the whole context."""
+        """2W slots, whatever the context; the whole context in a full layer."""
         return 2 * layer.law.window if honoured and layer.law.window else request.context
 
 
 @dataclass(frozen=True)
 class Sink(_Exported):
-    """`--use_attention_sink SINK,WINDOW`: every layer becomes a ring behind the sinks.
+    """`--use_attention_sink SINK,WINDOW`: every layer becomes a ring that follows the sinks.
 
-    window: None for the model's own, which needs all layers to have the same.
+    sink: how many sinks.  window: None for each layer's own, which every layer must then have.
     Raises RequestError naming the option.
     """
 
@@ -58,7 +58,7 @@ class Sink(_Exported):
             check_int("window", self.window)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
-        """sink + 2W, whatever the context.  Raises UnsupportedCache where no window is given."""
+        """sink + 2W slots, whatever the context.  Raises UnsupportedCache if there is no window."""
         window = self.window or layer.law.window
         if window is None:
             raise UnsupportedCache("every layer becomes a ring: give its window")
@@ -67,10 +67,12 @@ class Sink(_Exported):
 
 @dataclass(frozen=True)
 class Static(_Exported):
-    """Static attention (Core ML, QNN): caches of fixed length, inputs of the graph.
+    """Static attention (Core ML, QNN): caches of fixed length that are inputs of the graph.
 
-    input_len: tokens of one step; they stand beside the cache, not in it.  Lengths per layer as
-    `resolve_cache_lens` gives them: the window, or the context without the step's tokens.
+    input_len: tokens of one step; their keys and values are not in the cache during the step.
+    The length of each layer's cache is what `resolve_cache_lens` gives: the window, or the context
+    without the step's tokens.
+    Raises RequestError naming the option.
     """
 
     input_len: int = 32
@@ -81,8 +83,11 @@ class Static(_Exported):
         check_int("input_len", self.input_len)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
-        """min(W, context - input_len).  Raises UnsupportedCache where a step fills the context."""
+        """min(W, context - input_len) slots.
+
+        Raises UnsupportedCache if one step fills the context.
+        """
         room = request.context - self.input_len
         if room < 1:
-            raise UnsupportedCache(f"a step of {self.input_len} tokens leaves no cache")
+            raise UnsupportedCache(f"a step of {self.input_len} tokens leaves no room for a cache")
         return min(room, layer.law.window) if honoured and layer.law.window else room

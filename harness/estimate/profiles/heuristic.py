@@ -1,8 +1,8 @@
-"""The estimator for models of which only the number of parameters is known (whichllm #124).
+"""The rule of thumb: an estimate from the number of parameters alone (whichllm #124).
 
-Bytes per billion of parameters and 1024 positions, with an effective context for the families
-whose windows the mainline runtimes honour: r * ctx + (1 - r) * min(ctx, window), r the share of
-full layers.  It is a rule of thumb: it has no layers, and `harness kv` shows how far off it is.
+It takes so many bytes per billion parameters and 1024 positions.  For the families whose windows
+the mainline runtimes honour, it takes an effective context, r * ctx + (1 - r) * min(ctx, window),
+where r is the share of full layers.  It knows no layers; `harness kv` shows how far off it is.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import ClassVar
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles.base import Honours, Profile, Request, RequestError, UnsupportedCache
 
-_BYTES = 3.5 * 1024 * 1024  # of one billion parameters and 1024 positions
-_ACTIVE = 4.0  # a mixture's attention is as large as that of a dense model of so many active parts
+_BYTES = 3.5 * 1024 * 1024  # per billion parameters and 1024 positions
+_ACTIVE = 4.0  # a mixture of experts counts as a dense model of this many times its active size
 
 _MOST = 1e6  # billions of parameters
 
 
 def effective_context(context: int, window: int | None, ratio: float | None) -> float:
-    """r * ctx + (1 - r) * min(ctx, window); the context itself where no window is honoured."""
+    """r * ctx + (1 - r) * min(ctx, window); the context itself if no window is honoured.
+
+    ratio: r, the share of full layers, clamped to 0…1.
+    """
     if window is None or ratio is None:
         return float(context)
     ratio = min(max(ratio, 0.0), 1.0)
@@ -34,9 +37,10 @@ def heuristic_bytes(
     ratio: float | None = None,
     active: float | None = None,
 ) -> int:
-    """Bytes of the cache of a model of so many billions of parameters, in fp16.
+    """Bytes of the cache, in fp16, of a model with so many billions of parameters.
 
-    active: billions of parameters per token of a mixture of experts.
+    window, ratio: see `effective_context`.
+    active: billions of parameters per token, if the model is a mixture of experts.
     """
     size = billions if active is None else active * _ACTIVE
     return max(int(size * (effective_context(context, window, ratio) / 1024) * _BYTES), 0)
@@ -44,9 +48,10 @@ def heuristic_bytes(
 
 @dataclass(frozen=True)
 class Heuristic(Profile):
-    """The rule of thumb.  billions: parameters of the model, None where they are not known.
+    """The rule of thumb.
 
-    Raises RequestError for parameters that cannot be counted.
+    billions: billions of parameters; None if not known.  active: per token, for a mixture of
+    experts.  Raises RequestError unless they are positive and at most 1e6.
     """
 
     billions: float | None = None
@@ -63,24 +68,25 @@ class Heuristic(Profile):
                 raise RequestError(f"{field} must be a number in 0…{_MOST:g}, got {value}")
 
     def honours(self, geometry: Geometry) -> Honours:
-        """Its allowlist; anything else keeps the whole context, Mistral's window included."""
+        """Yes for the families on its allowlist, no for all others, Mistral included."""
         if not geometry.bounded:
             return Honours.NOTHING
         return Honours.YES if geometry.family in self.honoured else Honours.NO
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:  # noqa: ARG002
         """Raises UnsupportedCache: the rule knows no layers."""
-        raise UnsupportedCache("a rule of thumb over the number of parameters knows no layers")
+        raise UnsupportedCache("the rule of thumb knows no layers, only the number of parameters")
 
     def total(self, geometry: Geometry, request: Request) -> int:
-        """Bytes in fp16.  Raises UnsupportedCache where the number of parameters is not known."""
+        """Bytes in fp16.  Raises UnsupportedCache if the number of parameters is not known."""
         self.check_types(request)
         if self.billions is None:
             raise UnsupportedCache("needs the number of parameters, in billions")
         window, ratio = None, None
         if self.honours(geometry) is Honours.YES:
             window = next(layer.law.window for layer in geometry.layers if layer.law.bounded)
-            # As a period, (i + 1) % P == 0: the true share of 10 in 62 layers is not 1 in 6.
+            # whichllm's share is 1 / period.  It is not always exact: Gemma 3 27B has a period
+            # of 6, but 10 full layers in 62.
             kinds = [layer.kind for layer in geometry.layers]
             ratio = 1 / (kinds.index("full") + 1) if "full" in kinds else 0.0
         one = heuristic_bytes(self.billions, request.context, window, ratio, self.active)

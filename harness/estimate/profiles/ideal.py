@@ -1,4 +1,4 @@
-"""No runtime: the keys and values that answers need, and nothing else."""
+"""Two bounds that are not runtimes: only the keys that the law needs, and every key."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from harness.estimate.profiles.base import Honours, Request, SlotProfile
 
 @dataclass(frozen=True)
 class Ideal(SlotProfile):
-    """As many slots as a query sees keys: the least with which decoding one by one is exact."""
+    """A slot for each key that a query sees: the least that decodes exactly, token by token."""
 
     name: ClassVar[str] = "ideal"
     stores: ClassVar[frozenset[str]] = frozenset(ELEMENTS)
     evidence: ClassVar[str] = "the law"
 
     def honours(self, geometry: Geometry) -> Honours:
-        """Always."""
+        """Yes for every model that has a window or chunk."""
         return Honours.YES if geometry.bounded else Honours.NOTHING
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
-        """min(context, window or chunk)."""
+        """min(context, window or chunk) slots."""
         return min(request.context, layer.reach or request.context)
 
 
@@ -36,9 +36,9 @@ class Dense(SlotProfile):
     evidence: ClassVar[str] = "the law"
 
     def honours(self, geometry: Geometry) -> Honours:
-        """Never."""
+        """No for every model that has a window or chunk."""
         return Honours.NO if geometry.bounded else Honours.NOTHING
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
-        """The context."""
+        """A slot for each position of the context."""
         return request.context

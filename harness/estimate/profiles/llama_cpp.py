@@ -1,7 +1,8 @@
 """llama.cpp: one buffer of cells for full layers, one for sliding layers, allocated up front.
 
-Sizes as in `llama_kv_cache_iswa`: sliding layers take the window and one micro-batch, both rounded
-up to 256 cells; with several sequences each has a stream of its own, unless the cache is unified.
+Sizes are those of `llama_kv_cache_iswa`: a sliding layer takes the window plus one micro-batch,
+and the sum is rounded up to 256 cells.  Each sequence has a stream of its own unless the cache is
+unified.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ _CELLS = 256  # llama.cpp rounds contexts and windows up to this
 class LlamaCpp(Profile):
     """llama.cpp with the options of `llama_context_params`.
 
-    The request's `context` is n_ctx, the cells of all sequences together.  n_batch, n_ubatch:
-    tokens of a logical and of a physical batch.  swa_full: sliding layers like full ones (true in
-    the C API's defaults, false in the command line's).  unified: sequences share one buffer.
-    flash_attention: without it values are stored transposed, each layer as wide as the widest.
+    The request's `context` is n_ctx, the cells of all sequences together.
+    n_batch, n_ubatch: tokens of a logical and of a physical batch.
+    swa_full: sliding layers are kept like full ones (by default true in the C API, false on the
+    command line).
+    unified: all sequences share one buffer.
+    flash_attention: if false, values are stored transposed, each layer as wide as the widest.
+    Raises RequestError naming the option.
     """
 
     n_batch: int = 2048
@@ -53,12 +57,16 @@ class LlamaCpp(Profile):
         check_int("n_ubatch", self.n_ubatch)
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
-        """Bytes per layer, whatever the phase: nothing grows."""
+        """Bytes per layer, the same in every phase: nothing grows.
+
+        Raises UnsupportedCache for a storage type that llama.cpp does not have, quantized values
+        without flash attention, and a head that is not a whole number of blocks.
+        """
         keys, values = request.elements
         self.check_types(request)
         if values.quantized and not self.flash_attention:
             raise UnsupportedCache(
-                f"llama.cpp stores values as {values.name} with flash attention only"
+                f"llama.cpp stores values as {values.name} only with flash attention"
             )
         honoured = self.honours(geometry) is Honours.YES and not self.swa_full
         widest = max(layer.v_width for layer in geometry.layers)
@@ -70,7 +78,7 @@ class LlamaCpp(Profile):
                 continue
             v_width = layer.v_width if self.flash_attention else widest
             try:
-                # A head must be whole blocks; a row of all heads is then whole blocks, too.
+                # If one head is a whole number of blocks, a row of all heads is, too.
                 keys.bytes_of(layer.k_dim)
                 values.bytes_of(layer.v_dim)
             except ValueError as error:
@@ -80,7 +88,7 @@ class LlamaCpp(Profile):
         return sizes
 
     def cells(self, layer: KVLayer, request: Request, *, honoured: bool = True) -> int:
-        """Cells of one stream of a layer."""
+        """Cells of a layer in one stream.  honoured: False if it is kept like a full layer."""
         full = self._context(request)
         reach = layer.reach
         if reach is None or not honoured:
@@ -89,7 +97,7 @@ class LlamaCpp(Profile):
         return pad(min(full, reach * shared + self._micro_batch(request)), _CELLS)
 
     def _context(self, request: Request) -> int:
-        """n_ctx_seq: cells of one stream, whatever the layer."""
+        """n_ctx_seq: cells of a full layer in one stream."""
         n_ctx = pad(request.context, _CELLS)
         return n_ctx if self.unified else pad(n_ctx // request.sequences, _CELLS)
 

@@ -1,7 +1,7 @@
-"""mlx-lm: caches that grow as they are fed, laid out as `mlx_lm.models.cache` does it.
+"""mlx-lm: caches that grow as tokens are fed, laid out like those of `mlx_lm.models.cache`.
 
-`generate` feeds all but the last token of the prompt in chunks of `prefill_step`; the last one,
-and every token behind it, by itself.  The sizes are those of the arrays (`nbytes` of the caches).
+`generate` feeds the prompt except its last token in chunks of `prefill_step`, and then that token
+and all later ones one at a time.  Sizes are those of the arrays (`nbytes` of the caches).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STEP = 256  # slots by which mlx-lm's caches grow
 
 @dataclass(frozen=True)
 class _Held:
-    """Slots allocated, and positions in them."""
+    """Slots that are allocated, and how many of them are filled."""
 
     slots: int = 0
     filled: int = 0
@@ -39,7 +39,7 @@ _Cache = Callable[[_Held, int, int], _Held]
 
 
 def _growing(held: _Held, fed: int, _reach: int) -> _Held:
-    """KVCache: whole steps behind what is held."""
+    """KVCache: grows in whole steps of 256 slots after the filled ones."""
     if held.filled + fed <= held.slots:
         return _Held(held.slots, held.filled + fed)
     kept = held.filled if held.filled % _STEP else held.slots
@@ -47,9 +47,9 @@ def _growing(held: _Held, fed: int, _reach: int) -> _Held:
 
 
 def _rotating(held: _Held, fed: int, window: int) -> _Held:
-    """RotatingKVCache: a chunk stands behind window - 1 kept slots; one token takes one slot."""
+    """RotatingKVCache: a chunk follows at most window - 1 kept slots; one token takes one slot."""
     if fed > 1:
-        # Slots that no token has taken yet are sliced off; past the window the ring is full.
+        # Empty slots are cut off first; once the window is reached, the ring is full.
         kept = min(held.filled, held.slots, window - 1)
         return _Held(kept + fed, kept + fed)
     if held.filled >= held.slots and held.slots < window:
@@ -59,7 +59,7 @@ def _rotating(held: _Held, fed: int, window: int) -> _Held:
 
 
 def _chunked(held: _Held, fed: int, chunk: int) -> _Held:
-    """ChunkedKVCache: cut to one chunk before each feed, then grown like KVCache."""
+    """ChunkedKVCache: is cut to one chunk before each feed, then grows like KVCache."""
     if held.filled > chunk:
         held = _Held(chunk, chunk)
     return _growing(held, fed, chunk)
@@ -70,7 +70,10 @@ _KINDS: dict[str, _Cache] = {"full": _growing, "sliding": _rotating, "chunked": 
 
 @dataclass(frozen=True)
 class Mlx(SlotProfile):
-    """mlx-lm's default cache.  prefill_step: tokens of a chunk of the prompt."""
+    """mlx-lm's default cache.
+
+    prefill_step: tokens in a chunk of the prompt.  Raises RequestError naming the option.
+    """
 
     prefill_step: int = 2048
 
@@ -88,26 +91,27 @@ class Mlx(SlotProfile):
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer.
 
-        Raises UnsupportedCache for quantized keys with other values, for a quantized ring, which
-        mlx-lm has not, and for the peak of a quantized cache, which is in no cache.
+        Raises UnsupportedCache for a storage type that mlx-lm does not have, for keys and values
+        of different types if either is quantized, for a quantized ring, which mlx-lm does not
+        have, and for the peak of a quantized cache: it arises outside the cache.
         """
         keys, values = request.elements
         self.check_types(request)
         if keys.quantized or values.quantized:
             if keys != values:
                 raise UnsupportedCache(
-                    f"mlx-lm has no cache of {keys.name} keys, {values.name} values"
+                    f"mlx-lm has no cache of {keys.name} keys and {values.name} values"
                 )
             if self.honours(geometry) is Honours.YES:
                 raise UnsupportedCache("mlx-lm's rotating and chunked caches cannot be quantized")
             if request.phase == "peak":
                 raise UnsupportedCache(
-                    "mlx-lm quantizes behind each chunk: the peak is its memory's"
+                    "mlx-lm quantizes after each chunk: the peak is not in the cache"
                 )
         return super().layer_bytes(geometry, request)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
-        """Slots of one sequence's arrays."""
+        """Slots in the arrays of one sequence."""
         kind = layer.kind if honoured else "full"
         reach = layer.reach or 0
         return _slots(
@@ -127,10 +131,10 @@ def _slots(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: 
         return most if phase == "peak" else held.slots
     held = feed(held, 1, reach)
     singles = context - prompt if phase == "steady" else 0
-    if kind == "full":  # by whole steps: a context may be long
+    if kind == "full":  # computed at once, as a context may be long
         return held.slots + pad(max(0, held.filled + singles - held.slots), _STEP)
     for _ in range(singles):
         before, held = held, feed(held, 1, reach)
-        if held == before:  # a full ring stays as it is
+        if held == before:  # a full ring no longer changes
             break
     return held.slots

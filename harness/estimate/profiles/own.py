@@ -1,4 +1,4 @@
-"""The harness's own caches: rings and growing ones, and those of its static graphs."""
+"""The harness's own caches: rings, growing caches, and the caches of its static graphs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from harness.estimate.profiles.base import (
     slot_bytes,
 )
 
-_POSITION = 8  # bytes of the position that a ring keeps of each slot
+_POSITION = 8  # bytes: a ring stores the position of each slot as an int64
 
 
 @dataclass(frozen=True)
 class OwnRing(Profile):
-    """`SinkRingCache` and `GrowingCache`.
+    """`SinkRingCache` in sliding layers, `GrowingCache` in all others.
 
-    chunk: longest chunk that is fed (`CacheShape.max_chunk`).
+    chunk: the longest chunk that is fed (`CacheShape.max_chunk`).
+    Raises RequestError naming the option.
     """
 
     chunk: int = 512
@@ -35,13 +36,13 @@ class OwnRing(Profile):
         check_int("chunk", self.chunk)
 
     def honours(self, geometry: Geometry) -> Honours:
-        """Windows; a chunked layer is kept in full."""
+        """Windows are honoured; a model with chunked layers is not: they are kept in full."""
         if any(layer.law.chunk is not None for layer in geometry.layers):
             return Honours.NO
         return Honours.YES if geometry.bounded else Honours.NOTHING
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
-        """Bytes per layer: a ring from the start, a growing cache as far as it is filled."""
+        """Bytes per layer: all of a ring from the start, of a growing cache what is filled."""
         self.check_types(request)
         filled = {
             "peak": request.prompt_len,
@@ -57,7 +58,8 @@ class OwnRing(Profile):
             elif window is None:
                 sizes.append(filled * width)
             else:
-                # Room for window - 1 keys before a chunk; longer chunks than this pass by.
+                # Room for window - 1 keys and a chunk.  A chunk longer than window + 1 needs no
+                # more: it is answered from outside the ring, which then keeps its last keys.
                 slots = layer.law.sink + window - 1 + min(self.chunk, window + 1)
                 sizes.append(slots * (width + _POSITION))
         return sizes
@@ -65,9 +67,10 @@ class OwnRing(Profile):
 
 @dataclass(frozen=True)
 class OwnStatic(SlotProfile):
-    """`StaticLayout` with the lengths of `model_cache_lens`.
+    """`StaticLayout`, with the lengths that `model_cache_lens` gives.
 
-    input_len: tokens of one step; they stand beside the cache, not in it.
+    input_len: tokens of one step; their keys and values are not in the cache during the step.
+    Raises RequestError naming the option.
     """
 
     input_len: int = 32
@@ -79,12 +82,15 @@ class OwnStatic(SlotProfile):
         check_int("input_len", self.input_len)
 
     def honours(self, geometry: Geometry) -> Honours:
-        """Windows and chunks."""
+        """Windows and chunks are honoured."""
         return Honours.YES if geometry.bounded else Honours.NOTHING
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
-        """min(sink + window or chunk, context - input_len)."""
+        """min(sink + window or chunk, context - input_len) slots.
+
+        Raises UnsupportedCache if one step fills the context.
+        """
         room = request.context - self.input_len
         if room < 1:
-            raise UnsupportedCache(f"a step of {self.input_len} tokens leaves no cache")
+            raise UnsupportedCache(f"a step of {self.input_len} tokens leaves no room for a cache")
         return room if layer.reach is None else min(room, layer.law.sink + layer.reach)

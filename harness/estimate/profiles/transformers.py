@@ -1,6 +1,6 @@
 """transformers: DynamicCache and StaticCache, both made from the config's layer types.
 
-The bytes are those of the storages: a sliding layer of a DynamicCache keeps a view of the tensor
+The bytes are those of the storages.  A sliding layer of a DynamicCache keeps a view of the tensor
 that its last step concatenated, and a view keeps all of that tensor alive.
 """
 
@@ -17,22 +17,25 @@ class _FromConfig(SlotProfile):
     evidence: ClassVar[str] = "its own storages"
 
     def honours(self, geometry: Geometry) -> Honours:
-        """For every model: the cache is made from the config, whatever the architecture."""
+        """Yes for every model: the cache is made from the config, whatever the architecture."""
         return Honours.YES if geometry.bounded else Honours.NOTHING
 
 
 @dataclass(frozen=True)
 class Dynamic(_FromConfig):
-    """DynamicCache, the prompt fed at once, as `generate` does."""
+    """DynamicCache, with the prompt fed at once, as `generate` does."""
 
     name: ClassVar[str] = "transformers.dynamic"
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
-        """The prompt in full until the next token cuts a sliding layer to window - 1 and itself."""
+        """Slots in the storage: the whole prompt, until the next token.
+
+        That token cuts a sliding layer to the last window - 1 positions and adds its own.
+        """
         prompt = request.prompt_len
         if request.phase in {"peak", "prefill"}:
             return prompt
-        # A window of 1 cuts nothing: the last 0 keys of a tensor are, as a slice, all of them.
+        # A window of 1 cuts nothing: a slice of the last 0 keys, [-0:], is all of them.
         reach = layer.reach if layer.reach != 1 else None
         if request.phase == "first_decode":
             return (prompt if reach is None else min(prompt, reach - 1)) + 1
@@ -41,10 +44,10 @@ class Dynamic(_FromConfig):
 
 @dataclass(frozen=True)
 class Static(_FromConfig):
-    """StaticCache with max_cache_len = context: everything is allocated at the first step."""
+    """StaticCache with max_cache_len = context; the first step allocates everything."""
 
     name: ClassVar[str] = "transformers.static"
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:  # noqa: ARG002
-        """min(context, window or chunk)."""
+        """min(context, window or chunk) slots."""
         return min(request.context, layer.reach or request.context)

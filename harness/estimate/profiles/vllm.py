@@ -1,8 +1,8 @@
-"""vLLM: blocks of slots, and the bound that its planner takes for one request.
+"""vLLM: blocks of slots, and the upper bound that its planner assumes for one request.
 
-A bounded layer may hold its reach and one batch of prompt tokens at once.  The figure is what
-vLLM reserves at most for each sequence (`max_memory_usage_bytes` of its cache specs); its pool is
-as large as the memory that it is given.
+A bounded layer may hold its window (or chunk) and one batch of prompt tokens at once.  The figure
+is the most that vLLM reserves for a sequence (`max_memory_usage_bytes` of its cache specs).  Its
+whole pool is as large as the memory that it is given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from harness.estimate.profiles.base import PLAIN, Request, SlotProfile, check_in
 
 @dataclass(frozen=True)
 class Vllm(SlotProfile):
-    """vLLM.  block: slots of a block.  batched: `max_num_batched_tokens`."""
+    """vLLM.  block: slots in a block.  batched: `max_num_batched_tokens`.
+
+    Raises RequestError naming the option.
+    """
 
     block: int = 16
     batched: int = 8192
@@ -33,13 +36,13 @@ class Vllm(SlotProfile):
         check_int("batched", self.batched)
 
     def layer_slots(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
-        """Slots of whole blocks."""
+        """Slots in the blocks that a sequence may need at most."""
         context = request.context
         full = pad(context, self.block)
         if not honoured:
             return full
         if layer.law.window is not None:
-            # One block more: a window need not begin where a block does.
+            # One more block, because a window may begin in the middle of a block.
             reach = min(layer.law.window - 1 + self.batched, context)
             return pad(reach, self.block) + self.block
         if layer.law.chunk is not None:

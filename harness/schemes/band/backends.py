@@ -1,10 +1,10 @@
-"""Kernels of sliding-window attention with one interface, in the order in which they are tried.
+"""Kernels for sliding-window attention with one interface, in the order in which they are tried.
 
     kernel.refuses(q, k, v) -> why it cannot take these tensors, or ""
     kernel(q, k, v, window, scale) -> out (B, Hq, S, D), differentiable
 
-q (B, Hq, S, D); k, v (B, Hkv, S, D).  window counts keys, the query's own included, which is
-(window - 1, 0) for flash attention: keys to the left and to the right of the query's own.
+q (B, Hq, S, D); k, v (B, Hkv, S, D).  window counts keys, including the query's own.  Flash
+attention counts the keys to the left and to the right of the query's own: (window - 1, 0).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from harness.schemes.band.kernel import banded
 
-#: Flash attention 2 ends here.  The router ends here with every kernel, so that a layer does not
-#: change its path with the machine.
+#: The largest head_dim of flash attention 2.  The router applies it to every kernel, so that it
+#: routes the same layers on every machine.
 MAX_HEAD_DIM = 256
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -28,7 +28,7 @@ _AMPERE = (8, 0)
 
 
 class WindowKernel(Protocol):
-    """Causal attention of a sliding window."""
+    """Causal attention with a sliding window."""
 
     name: str
 
@@ -62,7 +62,7 @@ class FlashAttn:
 
 
 class TorchFlash:
-    """The flash attention 2 within torch, which has windows though no public function says so."""
+    """torch's own flash attention 2, which has windows although no public function offers them."""
 
     name = "torch.fa2"
 
@@ -83,13 +83,13 @@ class TorchFlash:
 
 
 class Banded:
-    """The band of blocks, on any device and in any dtype."""
+    """`banded`, on any device and in any floating-point dtype."""
 
     name = "banded"
 
     def refuses(self, q: Tensor, k: Tensor, v: Tensor) -> str:
         del k, v
-        return "" if q.is_floating_point() else f"{q.dtype} is no floating-point dtype"
+        return "" if q.is_floating_point() else f"{q.dtype} is not a floating-point dtype"
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
         return banded(q, k, v, window, scale)
@@ -101,7 +101,7 @@ KERNELS: tuple[WindowKernel, ...] = (FlashAttn(), TorchFlash(), Banded())
 
 @cache
 def _flash_attn() -> tuple[Any, str]:
-    """The function, or why there is none: a wheel for another torch is there, and does not load."""
+    """The function, or why there is none: a wheel for another torch is found but does not load."""
     if importlib.util.find_spec("flash_attn") is None:
         return None, "flash-attn is not installed"
     try:
@@ -111,7 +111,7 @@ def _flash_attn() -> tuple[Any, str]:
 
 
 def _not_for_flash(q: Tensor, k: Tensor, v: Tensor) -> str:
-    """What flash attention 2 asks of its tensors."""
+    """Why flash attention 2 cannot take these tensors; "" if it can."""
     if q.dtype not in _HALF:
         return f"{q.dtype} is not half precision"
     head_dim = q.shape[-1]

@@ -1,8 +1,9 @@
 """How a causal band is cut into blocks: which rows, which columns, and the mask between them.
 
-Positions count over the keys, 0 … Sk - 1; the queries are the last Sq of them.  The query at q sees
-the keys q - window + 1 … q.  A block of queries needs the keys of its own positions and window - 1
-before them; a block of keys is seen by the queries of its own positions and window - 1 behind.
+Positions are those of the keys, 0 … Sk - 1; the queries are the last Sq of them.  The query at q
+sees the keys q - window + 1 … q.  A block of queries needs the keys of its own positions and the
+window - 1 before them.  A block of keys is seen by the queries of its own positions and of the
+window - 1 after them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Run:
-    """`count` equal rectangles down the band, each `step` positions behind the one before.
+    """`count` equal rectangles down the band, each `step` positions after the one before.
 
-    query, n_queries: first row (0 … Sq - 1) and rows of the first one; key, n_keys: its first key
-    position and keys.  shift: position of its first query less that of its first key; with it and
-    the window the mask is known.
+    query, n_queries: first row (0 … Sq - 1) and number of rows of the first rectangle.  key,
+    n_keys: its first key position and number of keys.  shift: the position of its first query
+    minus that of its first key.  shift and window determine the mask.
     """
 
     query: int
@@ -50,12 +51,12 @@ def query_runs(
 ) -> tuple[Run, ...]:
     """Every query row once, in blocks of `size`, each with all the keys that it sees.
 
-    Blocks of an even size begin at an even key, that the first query may not see: half-precision
-    products take keys in pairs, and are slower by one part in fifty where one is left over.  Rows
-    that are left over make the first block: where no keys come before, it sees the fewest.
+    Blocks of an even size begin at an even key, even if their first query does not see it:
+    half-precision products take keys in pairs, and are 2% slower if one is left over.  The rows
+    that are left over form the first block, which sees the fewest keys if none come before it.
     """
     before = n_keys - n_queries
-    pair = 2 if size % 2 == 0 else 1  # blocks of an odd size would not join
+    pair = 2 if size % 2 == 0 else 1  # blocks of an odd size would then differ, and not join
     blocks = []
     for end in range((n_queries - 1) % size + 1, n_queries + 1, size):
         start = max(0, end - size)
@@ -66,7 +67,7 @@ def query_runs(
 
 
 def key_runs(n_queries: int, n_keys: int, window: int, size: int, most: int = 1) -> tuple[Run, ...]:
-    """Every key that some query sees once, in blocks of `size`, each with all those queries."""
+    """Once each key that a query sees, in blocks of `size`, each with all queries that see it."""
     before = n_keys - n_queries
     blocks = []
     for start in range(max(0, before - window + 1), n_keys, size):
@@ -77,7 +78,7 @@ def key_runs(n_queries: int, n_keys: int, window: int, size: int, most: int = 1)
 
 
 def _joined(blocks: Iterable[Run], most: int) -> Iterator[Run]:
-    """Neighbours of one shape as one run, of at most `most` rectangles."""
+    """Consecutive blocks of one shape as one run, of at most `most` rectangles."""
     held: Run | None = None
     count = 0
     for block in blocks:
@@ -98,13 +99,13 @@ def _continues(held: Run, count: int, block: Run) -> bool:
 
 
 class BandMasks:
-    """The additive masks of blocks, all of them views of one template.
+    """The additive masks of blocks, all of them cut from one template.
 
-    A mask depends on the block's shape and shift alone, and a smaller shift is the same mask with
-    its first columns cut off: the template holds the largest, and every other within it.
+    A mask depends only on the block's shape and shift, and a smaller shift gives the same mask
+    without its first columns.  So the template is the largest mask, and contains every other.
 
-    groups: how many heads' rows stand below one another in a block; the template holds the mask
-    that often, so that all blocks but a shorter one find theirs in it as it lies.
+    groups: how many heads' rows are stacked in a block.  The template holds the mask that many
+    times, so that only a block with fewer rows needs a copy.
     """
 
     def __init__(self, runs: Sequence[Run], window: int, like: Tensor, groups: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What the tensors of an attention call say about it, before a value of the mask is read."""
+"""What the tensors of an attention call show before any value of the mask is read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harness.schemes.band.mask import is_known
 
 
 def is_traced(*tensors: Tensor | None) -> bool:
-    """True where values are not to be looked at: tracing, functional transforms, subclasses."""
+    """True if values must not be read: tracing, functional transforms, tensor subclasses."""
     if torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active():
         return True
-    key = torch._C._TorchDispatchModeKey  # make_fx, which hands over plain tensors
+    key = torch._C._TorchDispatchModeKey  # make_fx passes plain tensors
     if any(torch._C._get_dispatch_mode(k) is not None for k in (key.PROXY, key.FAKE)):
         return True
     plain = (Tensor, nn.Parameter)
@@ -20,7 +20,7 @@ def is_traced(*tensors: Tensor | None) -> bool:
 
 
 def is_recast(q: Tensor) -> bool:
-    """True where autocast has the original compute, and answer, in another dtype than that of q."""
+    """True if autocast makes the original compute, and answer, in another dtype than that of q."""
     kind = q.device.type
     if q.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
         return False
@@ -28,9 +28,9 @@ def is_recast(q: Tensor) -> bool:
 
 
 def fits(mask: Tensor, q: Tensor) -> bool:
-    """True for a mask that the original would take as one of these queries' own positions.
+    """True for a mask over exactly these queries' positions, in a form that the original takes.
 
-    A mask with a gradient is a bias that is learned.
+    False for a mask that requires a gradient: it is a learned bias.
     """
     return (
         mask.dim() == 4

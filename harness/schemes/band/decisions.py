@@ -1,4 +1,4 @@
-"""Why a call of attention was routed or passed on, counted."""
+"""Why calls of attention were routed or passed on, with counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One decision; the value is what people read."""
+    """The reason of a decision; the value is the text that people read."""
 
     ROUTED = "plain causal band: windowed kernel"
     OFF = "HARNESS_BAND_ROUTING=0"
@@ -29,7 +29,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """reason, and what it was about: the kernel's name where routed."""
+    """A reason, with its details: the kernel's name if routed, or why no kernel takes the call."""
 
     reason: Reason
     about: str = ""
@@ -62,14 +62,14 @@ class Decisions:
         return self.counts.total() - self.routed
 
     def by_reason(self) -> dict[Reason, int]:
-        """How often each reason held."""
+        """The number of calls for each reason."""
         out: Counter[Reason] = Counter()
         for decision, n in self.counts.items():
             out[decision.reason] += n
         return dict(out)
 
     def explain(self) -> str:
-        """For people: one line a decision, the most frequent first."""
+        """A text for people: one line for each decision, the most frequent first."""
         lines = [f"{self.routed} calls routed, {self.passed_on} passed on unchanged"]
         for decision, n in self.counts.most_common():
             what = "routed" if decision.routed else "passed on"

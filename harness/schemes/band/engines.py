@@ -1,8 +1,8 @@
-"""Attention of some blocks, forward and backward, on whatever device the tensors are.
+"""Attention of a few blocks, forward and backward, on the device of the tensors.
 
-Queries (N, H, n, D), keys and values (N, H, L, D), additive mask (n, L).  Besides the output the
-forward gives the logsumexp of each row over its keys, and the backward takes both of the *whole*
-row: a block of keys needs no more to know its part of the softmax.
+Queries (N, H, n, D), keys and values (N, H, L, D), additive mask (n, L).  The forward returns the
+output and the logsumexp of each row over its keys.  The backward takes both for the *whole* row:
+that is all a block of keys needs to know its part of the softmax.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-#: Of queries, keys and values.
+#: The gradients of queries, keys and values.
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 
 class Rows(NamedTuple):
-    """Queries with the keys and values that they read, and what attention makes of them."""
+    """Queries, the keys and values that they read, and their output and logsumexp."""
 
     q: Tensor
     k: Tensor
@@ -59,7 +59,7 @@ class FlashCpu:
 
 
 class Dense:
-    """Written out, for any device; half precision is computed in float32."""
+    """Attention written out in plain operations, for any device; half precision runs in float32."""
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
@@ -84,7 +84,7 @@ class Dense:
 
 
 def _as_written(x: Tensor) -> torch.autocast:
-    """Products in the dtype that they are written in, under autocast too."""
+    """Keep products in the dtype that they are written in, even under autocast."""
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -93,7 +93,7 @@ def _scores(q: Tensor, k: Tensor, mask: Tensor, scale: float) -> Tensor:
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """In what sums are kept: float32, or float64 for float64."""
+    """The dtype in which sums are kept: float64 for float64, otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 

@@ -1,14 +1,15 @@
-"""Sliding-window attention as a band of blocks: forward, and a backward that recomputes nothing.
+"""Sliding-window attention as a band of blocks, with a backward of its own.
 
-Memory is O(S * (window + block)) at most, on any device and in any floating-point dtype.  The
-forward keeps the output and the logsumexp of each row, as flash attention does.  The backward goes
-by blocks of keys: the gradients of a block's keys are then complete at once, and only those of the
-queries are added up.  (Plain autograd through slices fills a gradient of full length for each
-slice, which is O(S**2 / block).)
+Memory is at most O(S * (window + block)), on any device and in any floating-point dtype.  Like
+flash attention, the forward keeps the output and the logsumexp of each row, and the backward
+recomputes the scores from them, block by block.  The backward goes through blocks of keys: each
+block then completes the gradients of its keys at once, and only those of the queries are added up.
+(Plain autograd through slices fills a gradient of full length for each slice, which is
+O(S**2 / block).)
 
-Keys and values are never expanded to the number of query heads: in the forward the rows of all
-query heads that share a key head become the rows of one block, in the backward a block of keys is
-repeated for the time of one call.
+Keys and values are never expanded to the number of query heads.  In the forward, the rows of all
+query heads that share a key head become the rows of one block.  In the backward, the keys of the
+blocks in one call are repeated, for that call only.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from harness.schemes.band.blocks import BandMasks, Run, key_runs, query_runs
 from harness.schemes.band.engines import Engine, Gradients, Rows, accumulator, engine_for
 from harness.schemes.validation import check_attention
 
-#: Blocks of one shape that go into one call: fewer barriers between threads, more temporaries.
-#: Half precision has room for twice as many in the same bytes.
+#: How many blocks of one shape go into one call.  More blocks mean fewer barriers between threads,
+#: but more temporaries.  Half precision fits twice as many into the same bytes.
 _FORWARD_BLOCKS, _HALF_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 8, 16, 2
 
-#: torch's flash attention for the CPU works in tiles of 32 query rows, of 64 from 192 rows on, and
-#: of 256 from 768 on.
+#: torch's flash attention for the CPU works in tiles of 32 query rows; from 192 rows on the tiles
+#: have 64 rows, and from 768 rows on 256.
 _TILED_ROWS, _WIDE_ROWS = 192, 768
 
-#: From this window on a half-precision backward gives its blocks the rows of wide tiles.
+#: From this window on, a half-precision backward makes its blocks long enough for the wide tiles.
 _WIDE_WINDOW = 160
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows of a block of queries in the forward, and of a block of keys in the backward."""
+    """Queries in a block of the forward, and keys in a block of the backward."""
 
     forward: int
     backward: int
@@ -48,16 +49,19 @@ class Sizes:
 def block_sizes(window: int, groups: int, dtype: torch.dtype) -> Sizes:
     """The block sizes for a window and `groups` query heads to a key head.
 
-    A block computes window + size - 1 scores for a row that needs window of them, so a block is no
-    longer than the window, but for the 64 rows that make a call worth its while.  Beyond that,
-    measured on CPUs at head_dim 64 and 256, which agree: the forward wants the 192 rows of a
-    larger tile, those of all heads that share keys together, but 96 of each head at least; the
-    backward, whose tiles run along the queries, 128 keys, and 192 in half precision.
+    A block computes window + size - 1 scores for a row that needs only window of them.  So a block
+    is at most as long as the window, or 64 rows, since fewer are not worth a call.  The other
+    limits are measured on CPUs at head_dim 64 and 256, which agree.  The forward is fastest with
+    the 192 rows of a larger tile, counted over all heads that share keys, but with at least 96
+    rows of each head.  The backward, whose tiles run along the queries, is fastest with 128 keys,
+    and with 192 in half precision.
 
-    There it is a matter of accuracy, too: the kernel rounds the gradients of keys and values to
-    the dtype after every tile of queries.  With the widest tiles that is as often as in masked
-    attention over a long sequence; with narrow ones it is four times as often, and the error of
-    dk and dv half as large again.
+    In half precision accuracy matters too: the kernel rounds the gradients of keys and values to
+    the dtype after every tile of queries.  With the widest tiles that happens as often as in masked
+    attention over a long sequence.  With narrow tiles it happens four times as often, and the error
+    of dk and dv is half as large again.  From a window of 160 on, the blocks of a half-precision
+    backward therefore see at least the 768 queries of the widest tiles, even if they then have more
+    keys than the window.
     """
     forward = max(96, _TILED_ROWS // groups)
     longest = max(window, 64)
@@ -76,12 +80,12 @@ def banded(
     scale: float | None = None,
     sizes: Sizes | None = None,
 ) -> Tensor:
-    """Causal attention of a sliding window, differentiable once.
+    """Causal attention with a sliding window, differentiable once.
 
     q (B, Hq, Sq, D); k, v (B, Hkv, Sk, D), Hq % Hkv == 0; the queries are the last Sq of the Sk
     positions.  window: keys that a query sees, its own included.  scale: 1 / sqrt(D) by default.
-    sizes: of the blocks, `block_sizes` by default.  Returns (B, Hq, Sq, D), laid out as
-    (B, Sq, Hq, D).  Raises ValueError (TypeError for what is no tensor) naming what does not fit.
+    sizes: those of the blocks, by default `block_sizes`.  Returns (B, Hq, Sq, D), laid out as
+    (B, Sq, Hq, D).  Raises ValueError (TypeError for a non-tensor) naming what does not fit.
     """
     check_attention(q, k, v)
     check_int("window", window, 1)
@@ -114,16 +118,16 @@ class _Banded(torch.autograd.Function):
 
 
 class _Gradients(torch.autograd.Function):
-    """`band_backward` as a node of its own, which has no derivative and says so.
+    """`band_backward` as an autograd node of its own, whose own derivative is an error.
 
-    `once_differentiable` does not do: `torch.autograd.grad` visits only what leads to its inputs,
-    and so leaves out the node with the error, and with it this share of a second derivative.
+    `once_differentiable` is not enough: `torch.autograd.grad` visits only nodes that lead to its
+    inputs.  It would skip the node that raises, and drop this part of a second derivative.
     """
 
     @staticmethod
     def forward(ctx: Any, grad: Tensor, *inputs: Any) -> Gradients:
         del ctx
-        # Autograd sees tensors that are arguments, not those within a tuple.
+        # Autograd sees tensors that are arguments, not those inside a tuple.
         *rows, window, scale, size = inputs
         return band_backward(grad, Rows(*rows), window, scale, size)
 
@@ -157,7 +161,7 @@ def _forward_run(engine: Engine, run: Run, mask: Tensor, scale: float, row: Rows
     """One run of one batch row; writes its rows of out and logsumexp."""
     groups = row.q.shape[0] // row.k.shape[0]
     # (Hkv, count, groups, n, D): all rows that read the same keys become rows of one block, and
-    # blocks that share most of their keys follow one another.
+    # blocks that share most of their keys are next to each other.
     queries = _shared(run.queries_of(row.q), groups).flatten(2, 3)
     found = engine.forward(queries, run.keys_of(row.k), run.keys_of(row.v), mask, scale)
     for whole, part in zip((row.out, row.logsumexp), found, strict=True):
@@ -191,7 +195,7 @@ def _backward_run(
     grad: Tensor,
     into: Sequence[Tensor],
 ) -> None:
-    """One run of one batch row; into: its (dq, dk, dv), added to and, of its keys, written."""
+    """One run of one batch row; into: its (dq, dk, dv), of which dq is added to, dk, dv written."""
     groups = row.q.shape[0] // row.k.shape[0]
     keys, values = run.keys_of(row.k), run.keys_of(row.v)
     if groups > 1:
@@ -218,21 +222,21 @@ def _shared(x: Tensor, groups: int) -> Tensor:
 
 
 def _empty(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, H, S, D) like x, laid out as (B, S, H, D), which is how models go on with it."""
+    """(B, H, S, D) like x, laid out as (B, S, H, D), in which models use it next."""
     b, h, s, d = x.shape
     return x.new_empty(b, s, h, d, dtype=dtype).transpose(1, 2)
 
 
 def _head_by_head(x: Tensor) -> Tensor:
-    """Keys or values that several blocks read: in half precision on a CPU as a copy, by heads.
+    """Keys or values that several blocks read; in half precision on a CPU, a copy head by head.
 
-    Products of half precision there gain a twentieth where the keys of a head lie side by side,
-    which the (B, S, H, D) of models does not give, and the copy costs a fifth of that.  Those of
+    There half-precision products are 5% faster if the keys of a head are contiguous, which they
+    are not in the models' layout (B, S, H, D).  The copy costs a fifth of that gain.  Products in
     float32 gain nothing.
     """
     return x.contiguous() if x.dtype.itemsize == 2 and x.device.type == "cpu" else x
 
 
 def _unit_stride(x: Tensor) -> Tensor:
-    """x itself, or a copy where its rows are not contiguous (an expanded gradient, say)."""
+    """x itself, or a copy if its rows are not contiguous (an expanded gradient, for example)."""
     return x if x.stride(-1) == 1 else x.contiguous()

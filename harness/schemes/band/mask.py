@@ -1,13 +1,13 @@
 """The exact test: is this mask the plain causal band of a window, and nothing else?
 
-Every entry is read, of every row and every batch row: a probe of some rows misses one wrong row.
-Axes of stride 0 (a mask that is expanded over the batch) are read once.  The verdict lives with the
-tensor, keyed by the window and by what tells that the tensor was changed or moved: its version
-counter, its address and its strides.  A table by id() would give one mask the verdict of another
-that lived at its address before.
+Every entry of every row and every batch row is read: reading only some rows could miss a wrong one.
+Axes of stride 0 (a mask that is expanded over the batch) are read once.  The verdict is kept on the
+tensor, keyed by the window and by what shows that the tensor was changed or moved: its version
+counter, address, shape and strides.  A table by id() would give a mask the verdict of another that
+had its address before.
 
-An edit that torch does not count (through `.data` or numpy) escapes the key, as it escapes
-autograd: call `forget` after one.
+An edit that torch does not count (through `.data` or numpy) goes unnoticed, as it does in autograd:
+call `forget` after such an edit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 #: Attribute of a mask: window -> (state of the tensor, verdict).
 _VERDICTS = "_harness_band_verdicts"
 
-#: Rows that are judged together: enough for few calls, few enough that one bad row is found early.
+#: Rows that are tested together: many enough for few calls, few enough to find a bad row early.
 _ROWS = 256
 
 #: Version, address, shape, strides.
@@ -32,9 +32,9 @@ def is_band(mask: Tensor, window: int) -> bool:
     """True iff `mask` lets each query see its own key and the window - 1 before it, no other.
 
     mask: (B or 1, H or 1, S, S), bool (True = visible) or additive (0 = visible; blocked at or
-    below the lowest finite number of its dtype; any other number is no band).  The verdict is kept
-    with the tensor, but for a tensor made in inference mode: its edits are not counted, so that it
-    is read each time.
+    below the lowest finite number of its dtype; with any other number it is not a band).  The
+    verdict is kept on the tensor, except on one made in inference mode: its edits are not counted,
+    so it is read each time.
     """
     state = _state(mask)
     verdicts = _verdicts(mask)
@@ -49,12 +49,12 @@ def is_band(mask: Tensor, window: int) -> bool:
 
 
 def forget(mask: Tensor) -> None:
-    """Drop the verdicts kept with a mask."""
+    """Drop the verdicts kept on a mask."""
     _verdicts(mask).clear()
 
 
 def is_known(mask: Tensor, window: int) -> bool:
-    """True if a verdict that still holds is kept with the mask."""
+    """True if a verdict that still holds is kept on the mask."""
     state = _state(mask)
     return state is not None and _verdicts(mask).get(window, (None, False))[0] == state
 
@@ -79,14 +79,14 @@ def read_band(mask: Tensor, window: int) -> bool:
     device_wide = mask.device.type != "cpu"
     flags = []
     for flag in _wrong_blocks(mask.detach(), window):
-        if not device_wide and bool(flag):  # elsewhere each look would wait for the device
+        if not device_wide and bool(flag):  # on a GPU each read would wait for the device
             return False
         flags.append(flag)
     return not bool(torch.stack(flags).any())
 
 
 def _wrong_blocks(mask: Tensor, window: int) -> Iterator[Tensor]:
-    """For each block of rows a bool scalar: True if some entry is not the band's."""
+    """One bool scalar for each block of rows: True if an entry differs from the band."""
     size = mask.shape[-1]
     for plane in _planes(mask):
         for start in range(0, size, _ROWS):
@@ -100,7 +100,7 @@ def _wrong_blocks(mask: Tensor, window: int) -> Iterator[Tensor]:
 
 
 def _planes(mask: Tensor) -> Iterator[Tensor]:
-    """The (S, S) planes of a mask that are not the same memory."""
+    """The (S, S) planes of a mask, without those that share memory with another."""
     distinct = (range(1 if mask.stride(d) == 0 else mask.shape[d]) for d in (0, 1))
     rows, heads = distinct
     return (mask[b, h] for b in rows for h in heads)
@@ -114,7 +114,7 @@ def _any_visible(part: Tensor) -> Tensor:
 
 
 def _any_wrong_inside(part: Tensor, window: int, shift: int) -> Tensor:
-    """True if an entry of a block that holds the band is not the band's."""
+    """True if an entry differs from the band, in the columns that the band crosses."""
     band = torch.ones(part.shape, dtype=torch.bool, device=part.device)
     band.tril_(shift).triu_(shift - window + 1)
     if part.dtype == torch.bool:

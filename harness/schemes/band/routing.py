@@ -5,21 +5,21 @@
     print(router.explain())
 
 The registered "sdpa" function is replaced by one that decides call by call.  A call is routed only
-where the windowed kernel computes what the original would have: a sliding layer in self-attention,
+if the windowed kernel computes what the original would have: a sliding layer in self-attention,
 longer than its window, with a mask that is, entry by entry, the plain causal band.  Every other
-call goes to the original with its arguments untouched.  The decision is counted, with its reason.
+call goes to the original with its arguments unchanged.  The decision is counted, with its reason.
 
-**No mask.**  The original then lets every earlier key be seen (or every key, where it is not
-causal): it ignores the window, and so a call without a mask is passed on.  A caller who leaves the
-window to the kernel, as flash attention's interface does, says so: ``install(unmasked=True)``
-routes it where causality is established and its positions are those of one sequence.
+**No mask.**  Without a mask the original ignores the window and shows every earlier key (or every
+key, if it is not causal), so such a call is passed on.  A caller who relies on the kernel for the
+window, as flash attention's interface does, can ask for it: ``install(unmasked=True)`` routes a
+call without a mask if it is causal and its positions are those of one sequence.
 
-**Compiled graphs.**  Whether a mask is a band depends on data, which a traced graph may not ask:
-within `torch.compile`, `torch.export` and functional transforms calls are passed on, and so give
-what they give without a router.
+**Compiled graphs.**  Whether a mask is a band depends on its data, which a traced graph must not
+read.  Inside `torch.compile`, `torch.export` and functional transforms calls are passed on, and
+give the same results as without a router.
 
-**Autocast.**  There rotary embeddings leave queries and keys in float32 beside half-precision
-values, and the original answers in half precision: such calls are passed on.
+**Autocast.**  Under autocast, rotary embeddings leave queries and keys in float32 while values are
+in half precision, and the original answers in half precision.  Such calls are passed on.
 
 **Switch.**  HARNESS_BAND_ROUTING=0 passes everything on; it is read at each call.
 """
@@ -44,14 +44,14 @@ SWITCH = "HARNESS_BAND_ROUTING"
 #: transformers' interface of attention functions.
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
-#: Where packed sequences begin, for flash attention, which then needs no mask.
+#: Options that tell flash attention where packed sequences begin, so that it needs no mask.
 _PACKED = ("cu_seq_lens_q", "cu_seq_lens_k")
 
 _EXTRAS = ("position_bias", "softcap", "cache", "s_aux")
 
 
 class Router:
-    """An attention function of transformers in front of another.
+    """An attention function for transformers, in front of another.
 
     original: answers what is not routed.  kernels: tried in order.  unmasked: route causal calls
     without a mask as well (see the module).
@@ -81,7 +81,7 @@ class Router:
     ) -> tuple[Tensor, Tensor | None]:
         """Attention of q (B, Hq, Sq, D), k, v (B, Hkv, Sk, D) -> (out (B, Sq, Hq, D), None)."""
         options = {**more, "dropout": dropout, "scaling": scaling, "is_causal": is_causal}
-        # First of all, and uncounted: a counter would become part of the traced graph.
+        # First of all, and without counting: a counter would become part of the traced graph.
         if torch.compiler.is_compiling():
             return self.original(module, query, key, value, attention_mask, **options)
         decision, kernel = self.decide(module, query, key, value, attention_mask, options)
@@ -118,7 +118,7 @@ class Router:
         return self.choose(q, k, v)
 
     def window_of(self, module: nn.Module, options: dict[str, Any]) -> int | None:
-        """The window of a layer, as handed over or else as the module says; None for none."""
+        """The window of a layer, from the options or else from the module; None if it has none."""
         window = options.get("sliding_window", getattr(module, "sliding_window", None))
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
             return None
@@ -127,7 +127,7 @@ class Router:
     def of_call(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any]
     ) -> Reason | None:
-        """Why a call as a whole is left alone."""
+        """Why a call is passed on whatever its shapes and mask are, or None."""
         if os.environ.get(SWITCH) == "0":
             return Reason.OFF
         if is_traced(q, k, v, mask):
@@ -141,7 +141,7 @@ class Router:
     def of_shapes(
         self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, window: int | None
     ) -> Reason | None:
-        """Why these shapes are not those of a sliding layer's first prefill."""
+        """Why these shapes are not those of a sliding layer's first prefill, or None."""
         if window is None:
             return Reason.FULL
         groups = getattr(module, "num_key_value_groups", 1)
@@ -154,7 +154,7 @@ class Router:
         return Reason.SHORT if q.shape[2] <= window else None
 
     def too_wide(self, q: Tensor) -> bool:
-        """True for a head_dim past the kernels' end."""
+        """True for a head_dim that is too large for the kernels."""
         return q.shape[-1] > MAX_HEAD_DIM
 
     def of_mask(
@@ -165,7 +165,7 @@ class Router:
         window: int | None,
         options: dict[str, Any],
     ) -> Reason | None:
-        """Why the mask is not the band of the window."""
+        """Why the mask is not the band of the window, or None."""
         if mask is None:
             if not self.is_causal(module, options):
                 return Reason.BIDIRECTIONAL
@@ -177,7 +177,7 @@ class Router:
         return None if self.is_band(mask, window) else Reason.NOT_BAND
 
     def of_positions(self, options: dict[str, Any]) -> Reason | None:
-        """Why a call without a mask is not one sequence: where it is packed, only these say so."""
+        """Why a call without a mask is not one sequence, or None; only options show packing."""
         if any(options.get(name) is not None for name in _PACKED):
             return Reason.NOT_BAND
         positions = options.get("position_ids")
@@ -214,10 +214,10 @@ class Router:
 def install(
     name: str = "sdpa", kernels: Sequence[WindowKernel] = KERNELS, *, unmasked: bool = False
 ) -> Router:
-    """Put a router in front of transformers' attention function `name`, for good.
+    """Put a router in front of transformers' attention function `name`, until `uninstall`.
 
-    Returns the router; `uninstall` takes it away.  Raises RuntimeError if there is one already,
-    ValueError for a value of HARNESS_BAND_ROUTING other than 0 and 1 or an unknown function.
+    Returns the router.  Raises RuntimeError if there is one already, and ValueError for an unknown
+    function or a value of HARNESS_BAND_ROUTING other than 0 and 1.
     """
     functions = _functions()
     if os.environ.get(SWITCH, "1") not in {"0", "1"}:
@@ -239,11 +239,11 @@ def _functions() -> MutableMapping[str, AttentionFunction]:
 
 
 def uninstall(name: str = "sdpa") -> None:
-    """Put the original back; nothing happens where there is no router."""
+    """Put the original back; does nothing if there is no router."""
     functions = _functions()
     router = functions.get(name)
     if isinstance(router, Router):
-        del functions[name]  # ours hid one that is registered, or replaced one of its own kind
+        del functions[name]  # uncovers a global entry; a local one is put back below
         if functions.get(name) is not router.original:
             functions[name] = router.original
 
@@ -252,7 +252,7 @@ def uninstall(name: str = "sdpa") -> None:
 def routing(
     name: str = "sdpa", kernels: Sequence[WindowKernel] = KERNELS, *, unmasked: bool = False
 ) -> Iterator[Router]:
-    """`install` for the time of a with block."""
+    """`install` for the duration of a with block."""
     router = install(name, kernels, unmasked=unmasked)
     try:
         yield router

@@ -1,7 +1,8 @@
 """Options of a sink ring: the ``"<sink>,<window>"`` form and a YAML file.
 
-Option names are those of ExecuTorch's llm config where it has one, so that a user's file can be
-carried over; what cannot hold together is refused when the file is read, not when the model runs.
+Options that ExecuTorch's llm config has too have the same names here, so that a user's file can be
+reused.  Options that contradict each other are refused when the file is read, not when the model
+runs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _GONE = {
 def parse_attention_sink(text: object) -> Layer:
     """The law of ``"<sink>,<window>"``: exactly two integers, sink >= 0 and window >= 1.
 
-    "0,<window>" is a plain sliding window.  Raises ValueError saying what was given.
+    "0,<window>" is a plain sliding window.  Raises ValueError that shows what was given.
     """
     match = re.fullmatch(r"\s*([0-9]+)\s*,\s*([0-9]+)\s*", text) if isinstance(text, str) else None
     if match is None:
@@ -66,7 +67,7 @@ class SinkRingConfig:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         for option, allowed, why in (
             ("use_kv_cache", True, "a sink lives in the cache"),
-            ("use_sdpa_with_kv_cache", False, "the fused op knows no ring"),
+            ("use_sdpa_with_kv_cache", False, "the fused op cannot read a ring"),
             ("quantize_kv_cache", False, "a ring holds keys in its dtype"),
         ):
             value = getattr(self, option)
@@ -90,7 +91,7 @@ class SinkRingConfig:
     def new_cache(
         self, batch: int, n_kv_heads: int, head_dim: int, device: str = "cpu"
     ) -> SinkRingCache:
-        """An empty cache by these options."""
+        """An empty cache with these options."""
         shape = CacheShape(
             batch=batch,
             n_kv_heads=n_kv_heads,
@@ -106,8 +107,8 @@ class SinkRingConfig:
 def load_config(source: str | Path | Mapping[str, Any]) -> SinkRingConfig:
     """Options from a YAML file or a mapping.
 
-    Raises ValueError for a file that is missing or no YAML mapping, an unknown or missing option,
-    and all that `SinkRingConfig` refuses.
+    Raises ValueError for a file that is missing or not a YAML mapping, an unknown or missing
+    option, and everything that `SinkRingConfig` refuses.
     """
     options = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     known = [field.name for field in fields(SinkRingConfig)]
@@ -128,7 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold a mapping of options, got {type(options).__name__}")
     return options

@@ -1,12 +1,12 @@
 """Attention sinks by eviction: the scheme that the ring replaces, kept as a baseline.
 
-Every update concatenates the chunk to the cache and then cuts the cache back to the sinks and the
-newest keys: two copies of the whole cache per step, and shapes that depend on how much is held.
-Its only parameter is how many tokens may gather before a cut.
+Every update appends the chunk to the cache and then cuts the cache back to the sinks and the newest
+keys.  That makes two copies of the whole cache per step, and shapes that depend on how much is
+held.  Its only parameter is how many surplus tokens may gather before a cut.
 
-`SinkEvict` leaves every key rotated at its original position, which is right under the law.
-`ReRotatingSinkEvict` does as StreamingLLM does (arXiv:2309.17453): positions are places in the
-cache, so a sink is never farther from a query than the cache is long.
+`SinkEvict` leaves every key rotated at its original position, which is correct under the law.
+`ReRotatingSinkEvict` follows StreamingLLM (arXiv:2309.17453): positions are places in the cache, so
+a sink is never farther from a query than the cache is long.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from harness.schemes.validation import check_kv
 class SinkEvict:
     """A `LayerCache` that evicts.
 
-    batch: evict once this many tokens too many are held.  After an update it holds the sinks and
-    between window - 1 and window + batch - 2 keys behind them.  Raises ValueError for a law
-    without a window or with a chunk, and for batch < 1.
+    batch: the number of surplus tokens at which it evicts.  After an update it holds the sinks and,
+    once there are so many, window - 1 to window + batch - 2 keys after them.  Raises ValueError for
+    a law without a window or with a chunk, and for batch < 1.
     """
 
     k: Tensor  # (B, Hkv, held, D)
@@ -44,8 +44,8 @@ class SinkEvict:
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `LayerCache.update`.
 
-        Raises ValueError naming the field for k, v of another shape or dtype; the state is then
-        as it was.
+        Raises ValueError, naming the field, if k or v has another shape or dtype; the state is
+        then unchanged.
         """
         n, start = check_kv(k, v, self.shape), self.held.length
         keys = torch.cat((self.k, self._enter(k)), 2)
@@ -93,7 +93,7 @@ class SinkEvict:
         return k
 
     def _evict(self, n: int) -> None:
-        """Drop the n oldest keys behind the sinks."""
+        """Drop the n oldest keys after the sinks."""
         sink = self.layer.sink
         kept = self.k.shape[2] - sink - n
         self.k, self.v = (
@@ -105,18 +105,18 @@ class SinkEvict:
 class ReRotatingSinkEvict(SinkEvict):
     """Eviction with positions in the cache instead of positions in the text.
 
-    After each eviction the keys behind the sinks are rotated back by as many positions as were
-    evicted.  Keys given to `update` are rotated at their original positions, those returned at
-    their places in the cache: the caller rotates its queries at ``position - offset``, with the
-    `offset` of before the update.  Distances inside the window are unchanged, those to a sink
-    shrink; that is another model than the law's, so no subject is made of it.
+    After each eviction the keys after the sinks are rotated back by as many positions as were
+    evicted.  `update` takes keys rotated at their original positions, and returns them rotated at
+    their places in the cache.  The caller must rotate its queries at ``position - offset``, with
+    the value of `offset` before the update.  Distances inside the window are unchanged, but those
+    to a sink shrink.  That is not the model of the law, so this class is not a subject.
 
-    Each eviction rounds every key once more, so that errors grow with a key's age in the window.
+    Each eviction rounds every key once more, so errors grow with a key's age in the window.
     """
 
     @property
     def offset(self) -> int:
-        """Positions in the text less places in the cache, behind the sinks."""
+        """Position in the text minus place in the cache, of the keys after the sinks."""
         return self.held.oldest - self.layer.sink
 
     def _enter(self, k: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """A decoder over sink rings as one graph with state, and what feeds it.
 
-The graph is the harness's small decoder with a `SinkRing` in each layer that owns a cache: caches
-and the positions in their slots are buffers, RoPE's angles are computed from the positions, so
-that an exported program needs nothing but tokens and positions, and never ends.
+The graph is the harness's small decoder with a `RestartableRing` in each layer that owns a cache.
+Caches and the positions in their slots are buffers, and RoPE's angles are computed from the
+positions.  So an exported program needs only tokens and positions, and can go on for ever.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ SinkGraph = Callable[[Tensor, Tensor], Tensor]
 class SinkLayout:
     """Shapes of a model's rings.
 
-    max_chunk: tokens of the longest call of the graph; rings have room for min(max_chunk,
-    window + 1), as `SinkRing` takes by default.  Raises ValueError for a layer without a window.
+    max_chunk: tokens of the longest call of the graph.  Rings have room for chunks of
+    min(max_chunk, window + 1), the default of `SinkRing`.  `ring` and `blueprints` raise ValueError
+    for a layer without a window.
     """
 
     model: Model
@@ -50,7 +51,7 @@ class SinkLayout:
             batch=self.batch,
             n_kv_heads=self.model.layer_kv_heads(layer),
             head_dim=self.model.layer_head_dim(layer),
-            max_context=self.max_chunk,  # a ring does not ask how long the run will be
+            max_context=self.max_chunk,  # a ring does not depend on the length of the run
             max_chunk=self.max_chunk,
             dtype=self.dtype,
             device=torch.device(device),
@@ -59,7 +60,7 @@ class SinkLayout:
 
     @cached_property
     def blueprints(self) -> dict[int, RestartableRing]:
-        """Rings without memory, by layer: they know their slots, their bytes and their room."""
+        """Rings without memory, by layer: they know their slots, bytes and room."""
         return {i: self.ring(i, "meta") for i in self.model.cached_layers}
 
     def layer_bytes(self, layer: int) -> int:
@@ -69,10 +70,10 @@ class SinkLayout:
 
 
 class RestartableRing(SinkRing):
-    """A ring that forgets by itself what is fed again.
+    """A ring that itself forgets positions that are fed again.
 
-    Whoever runs a program cannot reach into its buffers: a first position that was there before is
-    a rewind to it, and position 0 a reset.
+    The caller of a program cannot reach into its buffers.  So a chunk whose first position was fed
+    before is a rewind to that position, and one that starts at position 0 is a reset.
     """
 
     def forward(self, k: Tensor, v: Tensor, positions: Tensor) -> Answer:
@@ -84,7 +85,7 @@ class RestartableRing(SinkRing):
 class SinkDecoder(nn.Module):
     """tokens (B, t) int64 at consecutive positions (t,) int64 -> logits (B, t, V).
 
-    t is free, up to what `SinkIO` lets through.
+    t may be any length that `SinkIO` lets through.
     """
 
     def __init__(self, layout: SinkLayout, weights: Weights) -> None:
@@ -106,9 +107,9 @@ class SinkDecoder(nn.Module):
 
 
 class SinkIO:
-    """Feeds a `SinkDecoder`, eager or lowered: splits what no ring could take at once.
+    """Feeds a `SinkDecoder`, eager or lowered, and splits chunks that are too long for a ring.
 
-    Keeps no tensor but the graph's own state; knows which positions the rings still hold.
+    It holds no tensors: the state is the graph's.  It knows which positions the rings still hold.
     """
 
     def __init__(self, layout: SinkLayout, graph: SinkGraph, vocab: int) -> None:
@@ -121,8 +122,8 @@ class SinkIO:
     def feed(self, tokens: Tensor) -> Tensor:
         """tokens (B, t) int64, the next t positions, any t >= 1 -> logits (B, t, V).
 
-        Raises ValueError naming the field for tokens of another shape, dtype or vocabulary; the
-        state is then as it was.
+        Raises ValueError, naming the field, for tokens of another shape, dtype or vocabulary; the
+        state is then unchanged.
         """
         check_tokens(tokens, self.layout.batch, self.vocab)
         parts = []
@@ -153,8 +154,8 @@ class SinkIO:
     def rewind(self, length: int) -> None:
         """Forget all positions >= length.
 
-        Raises ValueError, with the state as it was, if a key that the next query needs has been
-        overwritten.
+        Raises ValueError, and leaves the state unchanged, if a key that the next query needs has
+        been overwritten.
         """
         check_rewind(length, self.length)
         for held in self._held:

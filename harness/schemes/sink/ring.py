@@ -2,11 +2,11 @@
 
 Sink tokens (the first positions of the run) never move; every later token takes the ring slot
 ``sink + (position - sink) % ring``.  Keys keep the rotation of their original positions, so
-nothing is rotated again, and the angles are computed from the position (`decoder.rope_tables`),
-so no table runs out and generation has no end.  The mask is made after the write, from the
+nothing is rotated again.  The angles are computed from the position (`decoder.rope_tables`), so no
+table runs out and generation can go on for ever.  The mask is made after the write, from the
 positions that the slots hold.
 
-The idea is that of pytorch/executorch#18753 (StreamingLLM, arXiv:2309.17453, without its
+The idea comes from pytorch/executorch#18753 (StreamingLLM, arXiv:2309.17453, without its
 eviction).
 """
 
@@ -26,17 +26,17 @@ Answer = tuple[Tensor, Tensor, Tensor]
 
 
 class SinkRing(nn.Module):
-    """The graph part: pure tensor code, with fixed shapes but for the chunk's length.
+    """The graph part: pure tensor code; only the chunk's length varies in its shapes.
 
-    layer: a law with a window (and any sink, 0 included: then this is a plain ring); ring: slots
-    behind the sink, by default enough for chunks of ``min(max_chunk, window + 1)``: at most twice
-    the window.  Raises ValueError for a law without a window or with a chunk, and for a ring
-    smaller than the window.
+    layer: a law with a window and any sink; with sink 0 it is a plain ring.  ring: slots after the
+    sink, by default enough for chunks of ``min(max_chunk, window + 1)``, so at most twice the
+    window.  Raises ValueError for a law without a window or with a chunk, and for a ring smaller
+    than the window.
 
     A chunk of c tokens overwrites c slots before it is read, and its first query still needs the
-    window - 1 keys before it: ``ring >= window - 1 + c``, or the chunk is wrong.  `room` says how
-    long a chunk may be; this module does not look (it would have to branch on data), its caller
-    must.
+    window - 1 keys before it.  So ``ring >= window - 1 + c`` must hold, or the answer is wrong.
+    `room` says how long a chunk may be.  The caller must check that: this module does not, since it
+    would have to branch on data.
     """
 
     k: Tensor
@@ -92,9 +92,9 @@ class SinkRing(nn.Module):
 class SinkRingCache:
     """A `SinkRing` with the bookkeeping around it, as a `LayerCache`.
 
-    long_chunks: what becomes of a chunk longer than `SinkRing.room`.  True: its keys stand beside
-    the ring for this one answer, and the newest of them are then written; memory for good stays
-    that of the ring.  False: ValueError with the numbers, nothing changed.
+    long_chunks: what happens to a chunk longer than `SinkRing.room`.  True: its keys are appended
+    to the ring's for this one answer, and then the newest are written; the memory that is kept
+    stays that of the ring.  False: ValueError with the numbers, and nothing changes.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class SinkRingCache:
 
     @torch.no_grad()
     def update(self, k: Tensor, v: Tensor) -> Answer:
-        """See `LayerCache.update`; the keys and values returned hold until the next update.
+        """See `LayerCache.update`; the returned keys and values are valid until the next update.
 
-        Raises ValueError naming the field for k, v of another shape or dtype, and for a chunk too
-        long where these are refused; the state is then as it was.
+        Raises ValueError, naming the field, if k or v has another shape or dtype, and for a chunk
+        that is too long if long_chunks is False; the state is then unchanged.
         """
         n, start = check_kv(k, v, self.shape), self.held.length
         positions = torch.arange(start, start + n, device=k.device)
@@ -135,8 +135,8 @@ class SinkRingCache:
     def rewind(self, length: int) -> None:
         """Forget all positions >= length.
 
-        Raises ValueError, with the state as it was, if a key that the next query needs has been
-        overwritten.
+        Raises ValueError, and leaves the state unchanged, if a key that the next query needs has
+        been overwritten.
         """
         self.held.rewind(length)
         self.cells.forget(length)
@@ -146,11 +146,11 @@ class SinkRingCache:
         return sum(buffer.untyped_storage().nbytes() for buffer in self.cells.buffers())
 
     def _beside(self, k: Tensor, v: Tensor, positions: Tensor) -> Answer:
-        """Answer from the ring as it is with the chunk beside it, then write what is kept."""
+        """Answer from the ring with the chunk appended, then write the part that is kept."""
         cells, n, start = self.cells, len(positions), self.held.length
         keys, values = torch.cat((cells.k, k), 2), torch.cat((cells.v, v), 2)
         mask = cells.layer.between(positions, torch.cat((cells.positions, positions)))
-        sinks = max(0, cells.layer.sink - start)  # shorter than the chunk, or there was room
+        sinks = max(0, cells.layer.sink - start)  # fewer than the chunk, else it had room
         newest = max(sinks, n - cells.ring)
         rows = torch.cat((positions[:sinks], positions[newest:])) - start
         cells(k.index_select(2, rows), v.index_select(2, rows), positions[rows])
@@ -158,6 +158,6 @@ class SinkRingCache:
 
 
 def ring_bytes(layer: Layer, shape: CacheShape, ring: int | None = None) -> int:
-    """What `SinkRingCache.nbytes` will say, without allocating it."""
+    """What `SinkRingCache.nbytes` would return, without allocating the cache."""
     cells = SinkRing(layer, replace(shape, device=torch.device("meta")), ring)
     return sum(buffer.nbytes for buffer in cells.buffers())

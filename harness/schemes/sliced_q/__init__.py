@@ -1,1 +1,1 @@
-"""Attention over slices of the queries, as a pass over Core ML programs and torch graphs."""
+"""Attention over slices of the queries: a pass over Core ML programs, and a torch operation."""

@@ -1,21 +1,21 @@
-"""Where a query is cut: few rows at a time, so that the scores of few rows exist at a time.
+"""Where a query is cut: into pieces of a few rows, so that only their scores exist at a time.
 
-The cost of a cut, in values per head.  While piece i of c rows is worked on, its scores exist
-twice, before and after the softmax, beside the rows of the output that are done; at the end all
-pieces of the output exist beside the whole that they are joined to:
+The cost of a cut is counted in values per head.  While piece i of c_i rows is computed, its scores
+exist twice, before and after the softmax, together with the rows of the output that are done.  At
+the end all pieces of the output exist together with the tensor that they are joined into:
 
     peak = max(2 * keys * c_i + width * start_i, 2 * width * length)
 
-With equal pieces the last one is the dearest, because the most rows are done by then.  Pieces that
-get smaller towards the end level that out.
+With equal pieces the last one costs most, because most rows are done by then.  Pieces that get
+smaller towards the end cost about the same; we call such pieces levelled.
 """
 
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
 
-#: Matrix units work in tiles of eight rows and more: a piece that is cut for its bytes keeps to
-#: multiples, unless it is so small that rounding it would cost more than levelling gains.
+#: Matrix units work in tiles of eight rows or more.  Levelled pieces are whole tiles, unless they
+#: are so small that rounding would cost more than levelling gains.
 TILE = 8
 _SMALLEST_IN_TILES = 8 * TILE
 
@@ -23,10 +23,10 @@ Span = tuple[int, int]
 
 
 def split(length: int, parts: int, keys: int | None = None, width: int | None = None) -> list[Span]:
-    """(start, end) of each piece of a query of `length` rows: `parts` of them, or one per row.
+    """(start, end) of `parts` pieces of `length` query rows; of single rows if there are fewer.
 
-    keys, width: number of keys and head_dim of the values, where they are known: then the pieces
-    are levelled if that lowers the peak; equal ones, to a row, otherwise.
+    keys, width: number of keys and head_dim of the values, if known.  The pieces are then levelled
+    if that lowers the peak; otherwise they are equal to within one row.
 
     Raises ValueError for a length or parts below 1.
     """
@@ -62,7 +62,7 @@ def _level(length: int, parts: int, keys: int, width: int) -> list[int]:
 
 
 def _sizes(budget: int, length: int, parts: int, keys: int, width: int, tile: int) -> list[int]:
-    """The largest pieces, at most `parts`, that cost no more than the budget."""
+    """Rows of the largest pieces, at most `parts`, of which each costs no more than `budget`."""
     out: list[int] = []
     start = 0
     while start < length and len(out) < parts:

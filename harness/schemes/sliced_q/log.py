@@ -9,12 +9,12 @@ Dim = int | str
 
 @dataclass(frozen=True)
 class SliceDecision:
-    """One attention op that the pass came by.
+    """What the pass decided about one attention.
 
-    op, place: name of its last op, and the function and blocks that hold it.  form: "fused", or
-    "written out" by a frontend.  query: shape, a symbol by its name.  parts: rows of each piece of
-    the query; empty where it was left as it was or is cut at run time.  reason: why it was sliced,
-    or why not.
+    op: the name of its last op.  place: the function and the blocks that hold it.  form: "fused",
+    or "written out" if a frontend has decomposed it.  query: its shape, with the symbol's name for
+    an unknown length.  fired: whether it was sliced.  reason: why, or why not.  parts: rows of each
+    piece of the query; empty if it was left as it was or is cut at run time.
     """
 
     op: str
@@ -32,16 +32,16 @@ class SliceDecision:
 
 
 class Log(list[SliceDecision]):
-    """Decisions in the order in which they were taken."""
+    """Decisions in the order in which they were made."""
 
     @property
     def fired(self) -> list[SliceDecision]:
-        """Those that sliced."""
+        """The decisions to slice."""
         return [d for d in self if d.fired]
 
     @property
     def skipped(self) -> list[SliceDecision]:
-        """Those that left the op as it was."""
+        """The decisions to leave an op as it was."""
         return [d for d in self if not d.fired]
 
     def __str__(self) -> str:

@@ -1,16 +1,16 @@
-"""The sliced-Q graph pass of coremltools: attention a piece of the query at a time.
+"""A sliced-Q graph pass for coremltools: attention one piece of the query at a time.
 
-A fused attention op needs its whole scores, L x S of them per head, at once; sliced by rows of the
-query it needs a part of them at a time, for the same result.  Importing this module registers the
+A fused attention op holds all its scores, L x S per head, at once.  Sliced by rows of the query it
+holds only part of them at a time, and gives the same result.  Importing this module registers the
 pass as `NAME`.
 
     log = Log()
     model = ct.convert(..., pass_pipeline=pipeline(log=log))
     print(log)
 
-Its place is the end of the common passes (`pipeline` puts it there): by then the ops have their
+It runs at the end of the common passes (`pipeline` puts it there).  By then the ops have their
 final precision, lengths that can be known are known, and no later pass looks for the fused op.  The
-converter's backend passes that follow drop what became unused and merge equal constants.
+converter's backend passes run afterwards: they drop unused ops and merge equal constants.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ _logger = logging.getLogger(__name__)
 
 @register_pass(namespace=NAMESPACE, name="sliced_q")
 class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no types
-    """Slices every attention, fused or written out, in functions and in blocks within them.
+    """Slices every attention, fused or written out, in all functions and the blocks inside them.
 
     Options, by ``PassPipeline.set_options``:
 
-    - min_seq_length: shortest query that is sliced; by default 64 where the length is known and
-      1280 where it is known at run time only.  There the program decides: it holds both forms,
-      unless the declared range of the length leaves but one.
-    - seq_length_divider: pieces that a query is cut into, 16 by default; a shorter query into
-      single rows.
+    - min_seq_length: shortest query that is sliced.  Default: 64 if the length is known, 1280 if
+      it is known only at run time.  In the second case the program holds both forms and chooses at
+      run time, unless the declared range of the length rules one of them out.
+    - seq_length_divider: number of pieces that a query is cut into, by default 16.  A query with
+      fewer rows is cut into single rows.
     - log: a `Log`, to which every decision is added.
 
-    A row of the output whose mask hides every key is NaN, as by the op itself: it has no right
-    answer, and zeros would hide that.
+    An output row whose mask hides every key is NaN, as with the fused op: it has no right answer,
+    and zeros would hide that.
 
-    Raises ValueError naming the option for a value that is not allowed.
+    Raises ValueError, naming the option, for a value that is not allowed.
     """
 
     slicer: type[Slicer] = Slicer
@@ -90,7 +90,7 @@ class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no 
         self._seq_length_divider = divider
 
     def apply(self, prog: Any) -> None:
-        """Slice in place."""
+        """Slice every attention of `prog`, in place."""
         for name, function in prog.functions.items():
             ranges = declared_ranges(function)
             for place, pieces in list(self._attention(function, name)):
@@ -99,13 +99,13 @@ class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no 
                 _logger.info("%s", decision)
 
     def _attention(self, block: Any, place: str) -> Iterator[tuple[str, Callable[[], Pieces]]]:
-        """Every attention of a block and of the blocks within, with where it stands.
+        """The place of every attention in a block and the blocks inside it, and what opens it.
 
-        Each is looked at when its turn comes: by then it may read what another was sliced into.
+        Each is opened only just before it is sliced: it may read the result of slicing another.
         """
         for op in block.operations:
             if str(self) in op.scopes.get(ScopeSource.COREMLTOOLS_GRAPH_PASS, ()):
-                continue  # a piece of what an earlier run has cut
+                continue  # a piece that an earlier run of this pass has cut
             if op.op_type == "scaled_dot_product_attention":
                 yield place, partial(self.slicer, op, self.seq_length_divider)
             elif op.op_type == "softmax" and (way := way_of(op)) is not None:
@@ -134,13 +134,13 @@ class SlicedQ(AbstractGraphPass):  # type: ignore[misc]  # coremltools ships no 
         with _in_place_of(pieces):
             _replace(pieces, pieces.write(spans))
         parts = tuple(end - start for start, end in spans)
-        return decide(True, f"cut into {len(parts)} of at most {max(parts)} rows", parts)
+        return decide(True, f"cut into {len(parts)} pieces of at most {max(parts)} rows", parts)
 
     def _treat_dynamic(self, pieces: Pieces, lengths: Range) -> tuple[bool, str]:
         shortest, longest = lengths
         wanted = MIN_DYNAMIC if self.min_seq_length is None else self.min_seq_length
         parts = self.seq_length_divider
-        least = max(wanted, parts)  # a piece has one row at least
+        least = max(wanted, parts)  # every piece has at least one row
         if longest is not None and longest < least:
             return False, f"dynamic length, at most {longest}: below {least}"
         with _in_place_of(pieces):
@@ -158,13 +158,14 @@ def pipeline(
     seq_length_divider: int = DIVIDER,
     log: Log | None = None,
 ) -> Any:
-    """A `PassPipeline` with the pass at the end of `base`, by default coremltools' own default.
+    """A `PassPipeline` that ends with this pass.
 
-    Raises ValueError naming the option for a value that is not allowed.
+    base: the pipeline that is extended, in place; by default a new copy of coremltools' default.
+    Raises ValueError, naming the option, for a value that is not allowed.
     """
     options = {"min_seq_length": min_seq_length, "seq_length_divider": seq_length_divider}
     for name, value in options.items():
-        setattr(SlicedQ(), name, value)  # here, not in the middle of a conversion
+        setattr(SlicedQ(), name, value)  # bad values fail here, not during a conversion
     passes = ct.PassPipeline.DEFAULT if base is None else base
     passes.append_pass(NAME)
     passes.set_options(NAME, options | ({} if log is None else {"log": log}))
@@ -178,7 +179,7 @@ def _check_int(name: str, value: object, minimum: int) -> None:
 
 @contextmanager
 def _in_place_of(pieces: Pieces) -> Iterator[None]:
-    """New ops go before the last op of an attention, and are said to come from where it came."""
+    """Write new ops before the last op of an attention, with its scopes as their origin."""
     last = pieces.ops[-1]
     origin = [
         ScopeInfo(source=source, data=data)
@@ -191,7 +192,7 @@ def _in_place_of(pieces: Pieces) -> Iterator[None]:
 
 
 def _branch(pieces: Pieces, least: int) -> Any:
-    """Both forms, of which the program takes the sliced one from `least` rows on."""
+    """Both forms: the program runs the sliced one if the query has at least `least` rows."""
     last = pieces.ops[-1]
     pieces.hold_inputs()
     enough = pieces.emit(mb.greater_equal, x=pieces.length(), y=np.int32(least))
@@ -208,7 +209,7 @@ def _branch(pieces: Pieces, least: int) -> Any:
 
 
 def _replace(pieces: Pieces, new: Any) -> None:
-    """Let `new` take the place of an attention's output, and remove its ops."""
+    """Replace an attention's output by `new`, and remove its ops."""
     last = pieces.ops[-1]
     block = last.enclosing_block
     _retyped(new, pieces.old)
@@ -217,8 +218,11 @@ def _replace(pieces: Pieces, new: Any) -> None:
 
 
 def _retyped(new: Any, old: Any) -> Any:
-    """`new`, declared in the shape of `old`: unknown lengths that are joined or broadcast get a
-    fresh symbol, but it is the same length, and what follows was written with that in mind."""
+    """`new`, declared to have the shape of `old`.
+
+    Joining or broadcasting unknown lengths makes a fresh symbol.  The length is still the same, and
+    the ops that follow were written for the old symbol.
+    """
     dims = zip(new.shape, old.shape, strict=True)
     if all(a == b or is_symbolic(a) or is_symbolic(b) for a, b in dims):
         new._sym_type = old.sym_type

@@ -1,8 +1,8 @@
-"""Writes an attention of a MIL program anew, a piece of its query at a time.
+"""Rewrites an attention of a MIL program so that it takes one piece of its query at a time.
 
-`Pieces` is what any attention needs: where to cut, rows of tensors, one join at the end.  `Slicer`
-is that of the fused op.  One small method for each step, so that a planted fault overrides the one
-that it breaks.
+`Pieces` holds what every form of attention needs: where to cut, rows of tensors, one join at the
+end.  `Slicer` is for the fused op.  Each step is a small method, so that a planted fault can
+override the one that it breaks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
 from harness.schemes.sliced_q.chunks import Span, split
 
-#: What makes ops, by its usual name.
+#: The builder of ops, under its usual name.
 mb = mil.Builder
 
-#: A row of a tensor: known now, or a scalar of the program, or None for the end of all rows.
+#: The number of a row: an int, or a scalar of the program; None if all rows are meant.
 Row = Any
 
 
 class Pieces(ABC):
-    """An attention of a program, and how it is written anew.
+    """An attention of a program, and how it is rewritten.
 
-    ops: what it consists of now, in order; old: its output.  query, keys, width: what is cut, the
-    number of keys, and the width of the output.  form: "fused", or how else it is there.
+    ops: the ops that it consists of now, in order.  old: its output.  query: the tensor that is
+    cut.  keys: the number of keys.  width: the width of the output.  form: "fused" or "written
+    out".
     """
 
     form: str
@@ -49,7 +50,7 @@ class Pieces(ABC):
 
     @abstractmethod
     def unsliceable(self) -> str:
-        """Why it cannot be written in pieces; "" if it can."""
+        """Why it cannot be cut into pieces; "" if it can."""
 
     @abstractmethod
     def piece(self, start: Row, end: Row) -> Any:
@@ -57,25 +58,25 @@ class Pieces(ABC):
 
     @abstractmethod
     def whole(self) -> Any:
-        """All rows at once, as it was."""
+        """All rows at once, as in the original."""
 
     def here(self, before: Any) -> None:
-        """Write in front of an op; None: at the end of the block being built."""
+        """Write new ops before the op `before`; None: at the end of the block being built."""
         self.where = {} if before is None else {"before_op": before}
 
     def emit(self, make: Callable[..., Any], **inputs: Any) -> Any:
-        """A new op in the right place."""
+        """A new op, at the place that `here` has set."""
         return make(**inputs, **self.where)
 
     @abstractmethod
     def hold_inputs(self) -> None:
-        """Let a branch read none of the function's booleans itself: `hold` says why."""
+        """Keep branches from reading boolean inputs of the function directly; `hold` says why."""
 
     def hold(self, x: Any) -> Any:
-        """A boolean input of the function by another name; anything else as it is.
+        """An identity op over a boolean input of the function; anything else as it is.
 
         Core ML takes no boolean inputs.  The converter's backend makes them float32 and casts them
-        back for every reader but those inside a branch, which would read float32 as booleans.
+        back for every reader except those inside a branch, which would read float32 as booleans.
         """
         is_input = x is not None and x.op is None
         return self.emit(mb.identity, x=x) if is_input and x.dtype == types.bool else x
@@ -93,13 +94,13 @@ class Pieces(ABC):
     # --- where to cut ------------------------------------------------------------------------
 
     def spans(self) -> list[Span]:
-        """Where a query of known length is cut."""
+        """Where to cut a query of known length."""
         known = not is_symbolic(self.keys) and not is_symbolic(self.width)
         length = int(self.query.shape[-2])
         return split(length, self.parts, *((int(self.keys), int(self.width)) if known else ()))
 
     def runtime_spans(self) -> list[tuple[Row, Row]]:
-        """Where a query is cut whose length is known at run time only: at i * length / parts."""
+        """Where to cut a query whose length is known only at run time: at i * length // parts."""
         length, inner = self.length(), []
         for i in range(1, self.parts):
             times = self.emit(mb.mul, x=length, y=np.int32(i))
@@ -117,7 +118,7 @@ class Pieces(ABC):
     # --- rows of a tensor ----------------------------------------------------------------------
 
     def rows_for(self, x: Any, start: Row, end: Row) -> Any:
-        """What the rows from start to end of the scores meet of x, which broadcasts to them."""
+        """The part of x, which broadcasts to the scores, that their rows start to end use."""
         if len(x.shape) < 2 or x.shape[-2] == 1:
             return x
         if is_symbolic(x.shape[-2]) and x.shape[-2] != self.query.shape[-2]:
@@ -131,7 +132,7 @@ class Pieces(ABC):
         return self.slice(x, self.index(x, start), self.index(x, end))
 
     def rows_or_one(self, x: Any, start: Row, end: Row) -> Any:
-        """The same of x that may turn out to have a single row, which is then taken."""
+        """The same, for an x that may have a single row at run time, which is then taken."""
         if end is None:
             return x
         shape = self.emit(mb.shape, x=x)
@@ -140,7 +141,7 @@ class Pieces(ABC):
         return self.slice(x, begin, self.emit(mb.minimum, x=self.index(x, end), y=shape))
 
     def slice(self, x: Any, begin: Any, end: Any) -> Any:
-        """Of begin and end, one number for each dimension, those of the rows count."""
+        """Cut x along its rows.  begin, end: one number per dimension; only the rows' count."""
         rank = len(x.shape)
         whole = [i != rank - 2 for i in range(rank)]
         return self.emit(
@@ -148,7 +149,7 @@ class Pieces(ABC):
         )
 
     def index(self, x: Any, row: Row) -> Any:
-        """The row in a vector with one number for each dimension of x."""
+        """The row number repeated for each dimension of x, as `slice` takes it."""
         if isinstance(row, int | np.integer):
             return np.full(len(x.shape), row, np.int32)
         return self.emit(mb.add, x=np.zeros(len(x.shape), np.int32), y=row)
@@ -195,8 +196,11 @@ class Slicer(Pieces):
         return 1 / math.sqrt(self.query.shape[-1])
 
     def scaled(self, query: Any) -> Any:
-        """The scale goes to the query: behind the product it comes too late for half precision,
-        whose products of large heads overflow where their scores do not."""
+        """The query times the scale.
+
+        After the product the scale would come too late in half precision: products of large heads
+        overflow even where the scaled scores do not.
+        """
         return self.emit(mb.mul, x=query, y=_numpy(query)(self.scale()))
 
     def scores(self, query: Any) -> Any:
@@ -208,19 +212,19 @@ class Slicer(Pieces):
         mask = self.mask_rows(start, end)
         if mask.dtype == types.bool:
             return self.choose(mask, scores)
-        # Where the types differ the wider one holds both: a mask of float32 that goes down to its
-        # lowest number would be minus infinity in half precision, and a row full of it NaN.
+        # If the types differ, add in the wider one.  In half precision the lowest float32 number of
+        # a mask would become minus infinity, and a row full of it NaN.
         wide = "fp32" if types.fp32 in (mask.dtype, scores.dtype) else "fp16"
         return self.emit(mb.add, x=self.cast(scores, wide), y=self.cast(mask, wide))
 
     def mask_rows(self, start: Row, end: Row) -> Any:
-        """The mask's rows of a piece, without leading dimensions that the query has not."""
+        """The mask's rows for a piece, without leading dimensions that the query lacks."""
         mask = self.rows_for(self.mask, start, end)
         extra = len(mask.shape) - len(self.query.shape)
         return mask if extra <= 0 else self.emit(mb.squeeze, x=mask, axes=list(range(extra)))
 
     def choose(self, visible: Any, scores: Any) -> Any:
-        """No constant of the mask's size: minus infinity is a scalar, and so is kept once."""
+        """Hide scores by minus infinity: a scalar, not a constant of the mask's size."""
         return self.emit(mb.select, cond=visible, a=scores, b=_numpy(scores)(-np.inf))
 
     def weights(self, scores: Any) -> Any:
@@ -229,13 +233,13 @@ class Slicer(Pieces):
         )
 
     def cast(self, x: Any, dtype: str) -> Any:
-        """x in the dtype, itself where it has it."""
+        """x in the dtype; x itself if it has that dtype already."""
         same = types.builtin_to_string(x.dtype) == dtype
         return x if same else self.emit(mb.cast, x=x, dtype=dtype)
 
 
 def _broadcasts(shape: tuple[Any, ...], to: tuple[Any, ...]) -> bool:
-    """False if a shape cannot broadcast to another without making it larger."""
+    """False if `shape` cannot broadcast to `to` without making it larger."""
     extra = len(shape) - len(to)
     for have, want in zip(shape[max(extra, 0) :], to[max(-extra, 0) :], strict=True):
         if not is_symbolic(have) and not is_symbolic(want) and have not in (1, want):

@@ -1,10 +1,10 @@
-"""Sliced-Q as a torch operation: attention a piece of the query at a time, eager and exported.
+"""Sliced-Q as a torch operation: attention one piece of the query at a time, eager and exported.
 
     out = sliced_attention(q, k, v, mask)
 
-The same cut and the same steps as the graph pass writes into a Core ML program.  An exported
-program holds the pieces one by one.  Where its length is dynamic it is cut only if its range
-begins at min_seq_length: `torch.export.Dim("L", min=1280)`.
+It takes the same steps as the graph pass for Core ML, and cuts a query of known length in the same
+places.  An exported program holds each piece separately.  A query of dynamic length is cut only if
+the declared range of the length begins at min_seq_length: `torch.export.Dim("L", min=1280)`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def sliced_attention(
     min_seq_length: int | None = None,
     divider: int = DIVIDER,
 ) -> Tensor:
-    """softmax(scale * q @ k^T + mask) @ v with the scores of a piece of the query at a time.
+    """softmax(scale * q @ k^T + mask) @ v, with the scores of one piece of the query at a time.
 
-    q (..., Hq, L, E); k (..., Hkv, S, E), v (..., Hkv, S, EV) with Hq % Hkv == 0, or all three of
-    the same leading dimensions -> (..., Hq, L, EV).  mask: broadcasts to (..., Hq, L, S); bool,
-    True = visible, or a float that is added to the scores, in the wider of both types.
-    scale: 1 / sqrt(E) by default.  min_seq_length: shortest query that is cut, by default 64, and
-    1280 in a program whose length is dynamic.  divider: number of pieces.
+    q (..., Hq, L, E); k (..., Hkv, S, E), v (..., Hkv, S, EV) with Hq % Hkv == 0, or all three with
+    the same leading dimensions -> (..., Hq, L, EV).  mask: broadcasts to (..., Hq, L, S); bool
+    (True = visible), or a float that is added to the scores, in the wider of the two types.
+    scale: 1 / sqrt(E) by default.  min_seq_length: shortest query that is cut; by default 64, or
+    1280 if the length is dynamic.  divider: number of pieces.
 
     A row whose mask hides every key is NaN: it has no right answer, and zeros would hide that.
-    Raises ValueError naming the argument for shapes that do not fit, no keys at all, a mask of
+    Raises ValueError, naming the argument, for shapes that do not fit, no keys at all, a mask of
     another type, a divider below 1, or a min_seq_length below 0.
     """
     _check(q, k, v, mask, min_seq_length, divider)
@@ -78,8 +78,11 @@ def _pieces(
 
 
 def _rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention of a few rows.  The scale goes to the query: behind the product it comes too late
-    for half precision, whose products of large heads overflow where their scores do not."""
+    """Attention of a few rows.
+
+    The query is scaled, not the product, where the scale would come too late in half precision:
+    products of large heads overflow even where the scaled scores do not.
+    """
     scores = (q * scale) @ k.transpose(-1, -2)
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, -math.inf)
@@ -91,10 +94,10 @@ def _rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) ->
 def _by_number(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, divider: int
 ) -> Tensor:
-    """Pieces of ceil(L / divider) rows of a query of dynamic length L.
+    """Attention in pieces of ceil(L / divider) rows, for a query of dynamic length L.
 
-    Rows are taken by their numbers, since the bounds of a slice of dynamic length must be proven
-    to the exporter.  Those that the last piece has too many repeat the last row and are dropped.
+    Rows are selected by number, because the exporter demands proof of the bounds of a slice of
+    dynamic length.  Rows past the end repeat the last one, and are dropped from the result.
     """
     length = q.shape[-2]
     size = (length + divider - 1) // divider
@@ -111,7 +114,7 @@ def _per_row(mask: Tensor) -> bool:
 
 
 def _known(keys: int, width: int) -> tuple[int, int] | tuple[()]:
-    """What pieces are levelled by, where it is known while a program is exported."""
+    """(keys, width), by which `split` levels pieces; empty if one is not known at export."""
     return () if isinstance(keys, SymInt) or isinstance(width, SymInt) else (keys, width)
 
 
@@ -131,7 +134,7 @@ def _check(
         shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)
         raise ValueError(f"q, k, v do not fit each other: {shapes}")
     if k.shape[-2] == 0:
-        raise ValueError(f"k must have one key at least, got {tuple(k.shape)}")
+        raise ValueError(f"k must have at least one key, got {tuple(k.shape)}")
     same = q.shape[:-2] == k.shape[:-2]
     grouped = q.dim() > 3 and q.shape[:-3] == k.shape[:-3] and q.shape[-3] % k.shape[-3] == 0
     if not (same or grouped):

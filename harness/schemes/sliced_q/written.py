@@ -1,7 +1,7 @@
 """Attention that a frontend has written out: matmul, elementwise ops, softmax, matmul.
 
-Conversion does that to attention with an explicit scale, as the models of most libraries have it,
-and for older targets; a pass that knows the fused op alone then finds nothing to do.
+Conversion writes attention out if it has an explicit scale, as in most libraries' models, and for
+older deployment targets.  A pass that knows only the fused op then finds nothing to do.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ from typing import Any
 
 from harness.schemes.sliced_q.slicer import Pieces, Row, mb
 
-#: Elementwise ops between the product and the softmax, and the inputs through which scores come.
+#: Elementwise ops allowed between product and softmax, and the inputs that may carry the scores.
 _STEPS = {
     **dict.fromkeys(("add", "sub", "mul", "real_div", "maximum", "minimum"), ("x", "y")),
     **dict.fromkeys(("cast", "clip", "tanh", "identity"), ("x",)),
     "select": ("a", "b"),
 }
 
-#: Ops between the softmax, which may be in another precision, and the product with the values.
+#: Ops allowed between softmax, which may be in another precision, and product with the values.
 _AFTER = ("cast", "identity")
 
-#: Ops of a way from the product to the softmax, in order, and the name by which each gets it.
+#: Ops from one product to the other, each with the name of its input that carries the scores.
 Way = list[tuple[Any, str]]
 
 
 class WrittenOut(Pieces):
     """An attention that ends in `softmax` and `matmul`.
 
-    way: from the product of query and key, the softmax included, to the product with the values.
+    way: its ops, from the product of query and key, through the softmax, to the product with the
+    values.
     """
 
     form = "written out"
@@ -53,11 +54,11 @@ class WrittenOut(Pieces):
         return self._astray()
 
     def _astray(self) -> str:
-        """Why an op on the way from the product to the values cannot be taken from its place."""
+        """Why the ops between the two products cannot be moved; "" if they can."""
         for op in self.ops[:-1]:
             out = op.outputs[0]
             if op.enclosing_block is not self.ops[-1].enclosing_block:
-                return "it stands partly in a branch"
+                return "it is partly inside a branch"
             if len(out.child_ops) != 1 or out.consuming_blocks:
                 return f"{out.name}, on the way from scores to weights, is used elsewhere too"
         return ""
@@ -88,13 +89,13 @@ class WrittenOut(Pieces):
                 self.held[var] = self.hold(var)
 
     def meets(self, x: Any, start: Row, end: Row) -> Any:
-        """Another input of an elementwise op: a tensor's rows, anything else as it is."""
+        """What a piece uses of an elementwise op's other input: its rows, or a scalar as it is."""
         held = self.held.get(x, x)
         return self.rows_for(held, start, end) if held.rank > 0 else held
 
 
 def way_of(softmax: Any) -> Way | None:
-    """The way from a product of two tensors over a softmax to another product, if it is one."""
+    """The way from a product of two tensors through `softmax` to another product, or None."""
     before, last = _back(softmax.x), softmax
     if before is None:
         return None
@@ -111,7 +112,10 @@ def way_of(softmax: Any) -> Way | None:
 
 
 def _back(var: Any) -> Way | None:
-    """The ops from a product of two tensors, neither of them constant, to a variable."""
+    """The ops from a product of two tensors to `var`, or None.
+
+    A product in which only the second tensor is a constant is a linear layer, and does not count.
+    """
     op = var.op
     if op is None:
         return None

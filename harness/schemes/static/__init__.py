@@ -1,1 +1,1 @@
-"""A cache of fixed shapes: ring slots, masks and positions as inputs of the graph."""
+"""A cache of fixed shapes: caches, masks and rotation tables are inputs of the graph."""

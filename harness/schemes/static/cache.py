@@ -1,6 +1,6 @@
 """Static shapes with windowed caches: a decoder's caches as inputs of a graph of fixed shape.
 
-For engines that compile a graph once and know no dynamic length (CoreML, QNN, an NPU).  Layers
+For engines that compile a graph once and support no dynamic length (CoreML, QNN, an NPU).  Layers
 may slide, be full, or read another layer's cache, each with its own cache length:
 
     lens = resolve_cache_lens(35, 8192, 64, sliding_window=512, sliding_window_pattern=5)
@@ -9,8 +9,8 @@ may slide, be full, or read another layer's cache, each with its own cache lengt
     io = StaticIO(layout, {64: graph, 1: graph}, vocab)      # prefill and decode share the caches
     io.feed(prompt); io.decode(token, 100)
 
-**Exact windows.**  A query sees its window and nothing else at every position, in both styles:
-masks are made from the positions that the slots hold (`static_masks`), not from a count of keys.
+**Exact windows.**  At every position and in both styles, a query sees its window and nothing else:
+masks are made from the positions that the slots hold (`static.masks`), not from a count of keys.
 """
 
 from __future__ import annotations

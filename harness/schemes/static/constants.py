@@ -1,9 +1,10 @@
-"""Metadata of a static program inside the program: constant methods, and a runner that obeys them.
+"""A static program's metadata as constant methods of the program, and a runner that uses them.
 
-`static_metadata` says which flattened input and output is which cache; a runner in another
-language can only ask the program.  So the program carries it, method by method, as constant
-methods, and `FlatGraph` is that runner: it knows no tree and no order of layers but these numbers,
-so that a wrong one gives wrong logits, not just a wrong table.
+`static.metadata` says which flattened input and output is which cache.  A runner in another
+language can only ask the program, so the program carries that metadata for each of its methods, as
+constant methods.  `FlatGraph` is such a runner: it knows only these numbers, not the structure of
+the inputs or the order of the layers.  So a wrong number gives wrong logits, not just a wrong
+table.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from harness.schemes.static.layout import StaticLayout
 from harness.schemes.static.metadata import metadata
 from harness.schemes.static.model import Tables, Tensors
 
-#: What a constant method may answer.
+#: What a constant method may return.
 Constant = Tensor | int | str
 
 #: Flattened inputs -> flattened outputs.
@@ -29,12 +30,12 @@ _SPECS = ("kv_cache_specs", "mask_specs", "rope_specs")
 
 
 def constant_methods(layout: StaticLayout, input_lens: Mapping[str, int]) -> dict[str, Constant]:
-    """Constant methods of a program whose methods have these input lengths.
+    """The constant methods of a program whose methods have these input lengths.
 
-    For each method: "<method>_input_len", and for caches, masks and rotation
-    tables their names ("<method>_mask_specs_names", joined by commas) and int64 rows: per cache
-    (k input, k output, v input, v output, length), per mask (input, cache length), per table (cos
-    input, sin input).
+    For each method: "<method>_input_len", and for caches, masks and rotation tables their names
+    ("<method>_mask_specs_names", joined by commas) and int64 rows ("<method>_mask_specs"): per
+    cache (k input, k output, v input, v output, length), per mask (input, cache length), per table
+    (cos input, sin input).
     """
     described = metadata(layout, input_lens)["methods"]
     out: dict[str, Constant] = {}
@@ -49,7 +50,7 @@ def constant_methods(layout: StaticLayout, input_lens: Mapping[str, int]) -> dic
 
 @dataclass(frozen=True)
 class MethodSpecs:
-    """One method's metadata as read back, names to rows of numbers."""
+    """One method's metadata, read back from the program: rows of numbers by name."""
 
     input_len: int
     caches: dict[str, tuple[int, ...]]
@@ -58,7 +59,7 @@ class MethodSpecs:
 
     @classmethod
     def read(cls, method: str, ask: Callable[[str], Any]) -> MethodSpecs:
-        """From `ask`, which calls a constant method of the program by name."""
+        """Read them by `ask`, which calls a constant method of the program by name."""
         tables = []
         for kind in _SPECS:
             names = ask(f"{method}_{kind}_names").split(",")
@@ -68,12 +69,12 @@ class MethodSpecs:
 
     @property
     def n_inputs(self) -> int:
-        """Flattened inputs, the tokens at place 0 included."""
+        """The number of flattened inputs, including the tokens at place 0."""
         return 1 + len(self.masks) + 2 * len(self.rope) + 2 * len(self.caches)
 
 
 class FlatGraph:
-    """Methods with flattened inputs as one `static_model.Graph`; the length picks the method."""
+    """Methods with flattened inputs as one `static.model.Graph`; the input length picks one."""
 
     def __init__(self, methods: Mapping[str, Execute], ask: Callable[[str], Any]) -> None:
         specs = {name: MethodSpecs.read(name, ask) for name in methods}
@@ -82,7 +83,7 @@ class FlatGraph:
     def __call__(
         self, tokens: Tensor, masks: Tensors, rope: Tables, k_caches: Tensors, v_caches: Tensors
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """See `static_model.StaticDecoder`."""
+        """See `static.model.StaticDecoder`."""
         specs, execute = self._by_length[tokens.shape[1]]
         flat = [tokens] * specs.n_inputs
         for name, (place, _) in specs.masks.items():

@@ -1,7 +1,7 @@
-"""Feeding a static graph: chunks of fixed length, caches and masks between them.
+"""Feeds a static graph in chunks of fixed length, and keeps its caches and masks between them.
 
-What this module does to the caches, an application's runner must do: pad, mask, run, shift or
-scatter the new keys, and know what a rewind can no longer bring back.
+An application's runner must do what this module does: pad, mask, run, shift or scatter the new
+keys, and know what a rewind can no longer bring back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.schemes.validation import check_context, check_tokens
 
 
 class _Cache(NamedTuple):
-    """One cache with what must be known to write it."""
+    """One cache, and what is needed to write to it."""
 
     name: str
     layer: int
@@ -29,19 +29,20 @@ class _Cache(NamedTuple):
     states: Tensor
     seq_dim: int
     sink: int
-    mask: str  # whose slots it shares
+    mask: str  # the mask whose slots it shares
 
 
 class StaticIO:
     """Holds the caches of a `StaticLayout` and drives its graphs.
 
-    graphs: by input length, each a graph for chunks of that many tokens; all share the caches
-    (prefill and decode of a multifunction program).  A feed takes the longest graph while it
-    fills it, then the shortest that the rest fits, padded.  max_context_len: positions that
-    layers with full attention may reach; None: as many as their caches can answer.
+    graphs: by input length, each a graph for chunks of that many tokens.  All share the caches,
+    like prefill and decode of a multifunction program.  A feed uses the longest graph while the
+    tokens fill it, then the shortest one that holds the rest, padded.  max_context_len: positions
+    that layers with full attention may reach; None: as many as their caches allow.
 
-    A layer whose cache is shorter than its law's span (any full layer) answers a chunk that
-    starts at position C at the latest; a model of windowed layers alone has no end.
+    A layer whose cache, of length C, is shorter than its law's span (any full layer) can answer
+    only chunks that start at position C or before.  A model with only windowed layers can go on
+    for ever.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class StaticIO:
     def feed(self, tokens: Tensor) -> Tensor:
         """tokens (B, t) int64, the next t positions, any t >= 1 -> logits (B, t, V).
 
-        Raises ValueError naming the field for tokens of another shape, dtype or vocabulary and
-        for more than the caches can answer; the state is then as it was.
+        Raises ValueError, naming the field, for tokens of another shape, dtype or vocabulary and
+        for more tokens than the caches allow; the state is then unchanged.
         """
         check_tokens(tokens, self.layout.batch, self.vocab)
         chunks = self.plan(tokens.shape[1])
@@ -79,7 +80,7 @@ class StaticIO:
         return torch.cat(parts, 1)
 
     def decode(self, first: Tensor, n: int) -> Tensor:
-        """Greedy decoding: first (B,) is fed, then each answer -> the n answers (B, n)."""
+        """Greedy decoding: feeds `first` (B,), then each answer; returns the n answers (B, n)."""
         check_int("n", n, 1)
         answers = [first]
         for _ in range(n):
@@ -97,8 +98,8 @@ class StaticIO:
     def rewind(self, length: int) -> None:
         """Forget all positions >= length.
 
-        Raises ValueError, with the state as it was, if a layer has overwritten a key that the
-        next query would need.
+        Raises ValueError, and leaves the state unchanged, if a layer has overwritten a key that
+        the next query would need.
         """
         forget = rewind(self.slots, self.length, length)
         for cache in self._caches:
@@ -132,8 +133,8 @@ class StaticIO:
         if start > last_start:
             raise ValueError(
                 f"{total} tokens at position {self.length} need a chunk that starts at {start}; "
-                f"the shortest cache without a full window holds {last_start} positions, so "
-                f"chunks may start at {last_start} at the latest"
+                f"the shortest cache that drops no positions holds {last_start} positions, so "
+                f"no chunk may start after {last_start}"
             )
 
     def _step(self, tokens: Tensor, input_len: int) -> Tensor:
@@ -162,7 +163,7 @@ class StaticIO:
         }
 
     def _store(self, new_k: Mapping[str, Tensor], new_v: Mapping[str, Tensor], n: int) -> None:
-        """Take the first n tokens' keys and values; the padding behind them is dropped."""
+        """Store the first n tokens' keys and values; the padding after them is dropped."""
         writes = {name: slots.write(n) for name, slots in self.slots.items()}
         for cache in self._caches:
             update = (new_k if cache.kind == "k" else new_v)[cache.name]

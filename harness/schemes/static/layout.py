@@ -1,7 +1,7 @@
 """Names and shapes of a static graph's caches, masks and rotation tables.
 
-Everything that the graph, the one who feeds it and a runner's metadata must agree on follows from
-a `StaticLayout`, so that none of them counts layers for itself.
+Everything that the graph, its caller and a runner's metadata must agree on comes from a
+`StaticLayout`, so that none of them counts layers by itself.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Kind = Literal["k", "v"]
 class StaticLayout:
     """A model's caches as inputs of a graph.
 
-    cache_lens: one per layer, as `resolve_cache_lens` gives them; that of a layer which reads
+    cache_lens: one per layer, as `resolve_cache_lens` gives them; the one of a layer that reads
     another's cache is ignored.  style: "shift_pointer" keeps valid keys at the end of a cache and
     shifts them, "smart_mask" writes each key to a slot of its own and masks the rest.
     split_heads: one cache per key/value head, (B, C, D), instead of one per layer, (B, H, C, D).
-    transpose_k: keys are held as (…, D, C).  mask_value: what masked scores get added; -inf, or a
-    large negative number for an engine without infinities.
+    transpose_k: keys are held as (…, D, C).  mask_value: the number that is added to masked scores;
+    -inf, or a large negative number for an engine without infinities.
 
-    Raises ValueError naming the field for a style, a number of cache_lens, a cache_len or a
-    mask_value that cannot be.
+    Raises ValueError, naming the field, for an invalid batch, style, number of cache_lens,
+    cache_len or mask_value.
     """
 
     model: Model
@@ -124,9 +124,9 @@ class StaticLayout:
 
 
 def model_cache_lens(model: Model, max_context_len: int, input_len: int) -> tuple[int, ...]:
-    """Cache lengths by the laws of a model's layers, sinks and chunked layers included.
+    """Cache lengths from the laws of a model's layers, including sinks and chunked layers.
 
-    Equal to `resolve_cache_lens` with the model's window and layer types where it has neither.
+    For a model with neither, they equal `resolve_cache_lens` with its window and layer types.
     """
     available = resolve_cache_len(max_context_len, input_len)
 

@@ -1,8 +1,8 @@
 """Cache lengths of a static graph, one per layer, from the options of an export.
 
 The rules are those of the options ``sliding_window`` and ``sliding_window_pattern`` proposed for
-ExecuTorch's static CoreML export (pytorch/executorch#19250 and #19251), with what those leave open
-refused by name.
+ExecuTorch's static CoreML export (pytorch/executorch#19250 and #19251).  What those leave open is
+refused with an error that names the option.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ def resolve_cache_len(
 ) -> int:
     """Cached positions of one layer: ``max_context_len - input_len``, capped at the window.
 
-    The chunk of `input_len` tokens is not in the cache while it is processed: its keys stand
-    beside the cached ones.  A window of W keys, the query's own included, therefore needs W - 1
-    cached positions, and any mask that follows positions makes the window exact with W - 1 or
-    more: what lies outside a query's window is masked slot by slot, in the cache as in the chunk.
-    The cap is W, not W - 1, as in the export whose options these are; the spare slot lets a
-    rewind by one position succeed.
+    While the chunk of `input_len` tokens is processed, its keys are not in the cache: they are
+    appended to the cached ones.  A window of W keys, including the query's own, therefore needs
+    W - 1 cached positions.  With W - 1 or more, any mask that is made from positions gives the
+    exact window: it hides what is outside slot by slot, in the cache as in the chunk.  The cap is
+    W, not W - 1, as in the export that these options come from; the spare slot allows a rewind by
+    one position.
 
-    Raises ValueError naming the field for a length < 1, an input_len that leaves no context, and
+    Raises ValueError, naming the field, for a length < 1, an input_len that leaves no context, and
     a sliding_window < 1 or larger than max_context_len.
     """
     check_int("max_context_len", max_context_len, 1)
@@ -56,13 +56,13 @@ def resolve_cache_lens(
 ) -> list[int]:
     """Cached positions of each layer, by `resolve_cache_len`.
 
-    Without a window every layer is full; with a window alone every layer slides; with a pattern P
-    layer i is full iff ``(i + 1) % P == 0``; `layer_types` (Hugging Face names) says it layer by
-    layer instead.
+    Without a window every layer is full.  With only a window every layer slides.  With a pattern P
+    layer i is full iff ``(i + 1) % P == 0``.  `layer_types` (Hugging Face names) gives the kind of
+    each layer instead.
 
-    Raises ValueError naming the field for n_layers < 1, a pattern without a window, a pattern
-    <= 1, pattern and layer_types together, layer_types of another length or with another name
-    than full_attention or sliding_attention, sliding layers without a window, and all that
+    Raises ValueError, naming the field, for n_layers < 1, a pattern without a window, a pattern
+    <= 1, pattern and layer_types together, layer_types of another length or with a name other
+    than full_attention or sliding_attention, sliding layers without a window, and everything that
     `resolve_cache_len` refuses.
     """
     check_int("n_layers", n_layers, 1)

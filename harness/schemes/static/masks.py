@@ -1,10 +1,9 @@
 """Where a static cache keeps which position, and the masks that follow from it.
 
 The mask of every chunk is made from the positions that the slots hold and from the law, so the
-window is exact wherever the chunk stands: before and after the cache fills, when the chunk is
-longer than the cache, when the cache length is no multiple of it, after a padded chunk, after a
-rewind.  The padding of a last chunk stands behind its tokens, so causality hides it from them; it
-is never stored.
+window is always exact: before and after the cache fills, when the chunk is longer than the cache,
+when the cache length is not a multiple of the chunk's, after a padded chunk, after a rewind.  The
+padding of a last chunk comes after its tokens, so causality hides it from them; it is never stored.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ from harness.schemes.validation import check_rewind
 
 @dataclass(frozen=True)
 class Write:
-    """How a chunk goes into a cache: shift the slots behind the sink left, then copy.
+    """How a chunk goes into a cache: shift the slots after the sink left, then copy.
 
-    slots (m,): distinct slots written; rows (m,): the chunk's tokens that they take.
+    shift: by how many slots.  slots (m,): the distinct slots written.  rows (m,): the tokens of the
+    chunk that go into them.
     """
 
     shift: int
@@ -39,14 +39,14 @@ class CacheSlots:
     def __init__(self, layer: Layer, cache_len: int, style: Style) -> None:
         self.layer, self.style = layer, style
         self.held = Held(layer, cache_len - layer.sink)
-        self.positions = torch.full((cache_len,), -1)  # (C,); -1: holds nothing
+        self.positions = torch.full((cache_len,), -1)  # (C,); -1: empty
 
     def visible(self, chunk: Tensor) -> Tensor:
         """Bool (L, C + L): what the queries at positions `chunk` (L,) see of cache and chunk."""
         return self.layer.between(chunk, torch.cat((self.positions, chunk)))
 
     def write(self, n: int) -> Write:
-        """Take the next n positions and say where their keys go."""
+        """Take the next n positions and return where their keys go."""
         start, sink, capacity = self.held.length, self.layer.sink, self.held.capacity
         first, end = max(start, sink), start + n
         if self.held.rolls:
@@ -66,7 +66,7 @@ class CacheSlots:
         return write
 
     def rewind(self, target: int) -> Write:
-        """Forget the positions from `target` on and say which slots to clear.
+        """Forget the positions from `target` on and return which slots to clear.
 
         In "shift_pointer" the rest moves back to the end.  Raises ValueError, before anything has
         changed, if a key that is needed again has been overwritten.
@@ -81,7 +81,7 @@ class CacheSlots:
         return forget
 
     def reset(self) -> None:
-        """Hold nothing."""
+        """Forget everything."""
         self.positions.fill_(-1)
         self.held.reset()
 
@@ -95,10 +95,10 @@ def slots_of(layout: StaticLayout) -> dict[str, CacheSlots]:
 
 
 def rewind(slots: Mapping[str, CacheSlots], length: int, target: int) -> dict[str, Write]:
-    """Forget the positions from `target` on, of the `length` held, and say which slots to clear.
+    """Forget positions from `target` on, of the `length` held; returns which slots to clear.
 
-    Raises ValueError, with the state as it was, if a layer has overwritten a key that the next
-    query would need.
+    Raises ValueError, and leaves the state unchanged, if a layer has overwritten a key that the
+    next query would need.
     """
     check_rewind(target, length)
     for each in slots.values():

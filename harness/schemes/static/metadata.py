@@ -1,4 +1,4 @@
-"""What a runner must be told about a static program: which input and output is which cache.
+"""What a runner must know about a static program: which input and output is which cache.
 
 Every number is read from the flattened example inputs and outputs, never counted by layer: names
 sort as text ("l10" before "l2"), and layers differ in cache length, head_dim and number of caches.
@@ -92,8 +92,9 @@ def metadata(layout: StaticLayout, input_lens: Mapping[str, int]) -> dict[str, A
     """Metadata of a program with one method per entry of `input_lens`, by method name.
 
     {"forward": 64} describes a single method, {"prefill": 64, "decode": 1} a multifunction
-    program whose methods share their caches: these are of one shape in all of them, and the
-    masks alone differ.  Plain numbers and lists, ready for constant methods or JSON.
+    program whose methods share their caches: the caches have the same shape in every method, and
+    only tokens, masks and rotation tables differ.  The result holds plain numbers and lists, ready
+    for constant methods or JSON.
     """
     if not input_lens:
         raise ValueError("input_lens must name at least one method, got none")

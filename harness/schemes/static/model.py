@@ -1,7 +1,7 @@
 """A decoder as a static graph: caches, masks and rotation tables are inputs, new keys outputs.
 
-The form of input and output is that of ExecuTorch's static attention: nothing in the graph has a
-state, a shape that depends on data, or an index, so that an NPU's compiler takes it whole.
+Inputs and outputs have the form of ExecuTorch's static attention.  The graph has no state, no shape
+that depends on data and no indexed write, so that an NPU's compiler can take all of it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StaticDecoder(nn.Module):
             q, k, v = block.project(h, *rope[layout.rope_name(i)])
             new_k.update(zip(layout.cache_names(i), k, strict=True))
             new_v.update(zip(layout.cache_names(i), v, strict=True))
-            # A layer without a cache reads its source's, whose new keys are in this chunk's.
+            # A layer without a cache reads its source's, whose new keys are in new_k already.
             names = layout.cache_names(layout.model.kv_sources[i])
             keys = [torch.cat((k_caches[n], new_k[n]), layout.seq_dim("k")) for n in names]
             values = [torch.cat((v_caches[n], new_v[n]), layout.seq_dim("v")) for n in names]
@@ -87,7 +87,7 @@ class StaticBlock(nn.Module):
         """h (B, L, hidden) -> q (B, Hkv, G, L, D), scaled; new keys and values, one per cache."""
         q = rotate(self._heads(h @ self.wq.T), cos, sin)
         q = torch.unflatten(q, 1, (self.kv_heads, -1))
-        # The scale goes on q, not on the scores: in half precision these may overflow before it.
+        # Scale q, not the scores: in half precision unscaled scores may overflow.
         q = q * self.head_dim**-0.5
         if self.wk is None or self.wv is None:
             return q, [], []
@@ -107,7 +107,7 @@ class StaticBlock(nn.Module):
         return (nn.functional.silu(h @ self.w_gate.T) * (h @ self.w_up.T)) @ self.w_down.T
 
     def _one(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """q (…, G, L, D) against the keys of its group: queries of a group share one product."""
+        """q (…, G, L, D) against the keys of its group; queries of a group share one product."""
         group_and_length = q.shape[-3:-1]
         keys = keys if self.transpose_k else keys.transpose(-1, -2)
         scores = torch.unflatten(q.flatten(-3, -2) @ keys, -2, group_and_length) + mask

@@ -1,7 +1,7 @@
-"""A windowed decoder with state converted to Core ML, its MIL run by the interpreter.
+"""A windowed decoder with state, converted to Core ML and run by our MIL interpreter.
 
-The program is what coremltools makes of `coreml_graph.StatefulDecoder`, after all its passes.
-`coreml.decoder` runs it anywhere; `coreml.decoder.predict` is the same model in Core ML itself.
+The program is what coremltools makes of `graph.StatefulDecoder` after all its passes.
+`coreml.decoder` runs it anywhere; `coreml.decoder.predict` runs the same model in Core ML itself.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from harness.schemes.static.masks import CacheSlots, Write, rewind, slots_of, st
 from harness.schemes.validation import check_tokens
 from harness.subjects.coreml.graph import StatefulDecoder
 
-#: Tokens of every chunk: shorter feeds are padded, longer ones split.
+#: Tokens in every chunk: shorter feeds are padded, longer ones split.
 CHUNK = 4
 
-#: Positions that full layers are converted for, the padding of the last chunk included.
+#: Positions that full layers are converted for, including the padding of the last chunk.
 CONTEXT = 128
 
-#: Schedules of checks that are not run on all of them.  A decoder of batch 1 is probed once for
-#: each token; host memory says nothing about a model's; cache bytes are held to the case's dtype,
-#: where states have their own.
+#: Schedules of each check that does not run on all of them.  `visibility` runs a decoder of batch 1
+#: once per token.  `peak_bytes` sees only the host's memory, not the model's.  `cache_bytes` needs
+#: the case's dtype, while states have their own.
 SCHEDULES = {
     "values": {"prefill-3w+5", "decode-3wraps", "chunk-w", "chunk-w+1", "ragged-primes", "turns"},
     "visibility": {"chunk-w+1"},
@@ -45,12 +45,12 @@ SCHEDULES = {
     "cache_bytes": set[str](),
 }
 
-#: Added to the scores of what is not visible: an engine's softmax may not know infinities.
+#: Added to the scores of hidden keys: an engine's softmax may not handle infinities.
 MASKED = -1e4
 
 
 class CoreMLDecoder:
-    """One run of a converted decoder: masks, positions and slots here, keys and values there."""
+    """One run of a converted decoder: keys and values are in the model, all other state is here."""
 
     def __init__(self, case: Case, make_engine: Any) -> None:
         self.case = case
@@ -62,14 +62,14 @@ class CoreMLDecoder:
 
     @property
     def engine(self) -> Engine:
-        """What runs the model; made when it is first asked for: dense runs need none."""
+        """The engine that runs the model, made on first use: dense runs need none."""
         if self._engine is None:
             self._engine = self._make_engine()
         return self._engine
 
     @torch.no_grad()
     def feed(self, tokens: Tensor) -> Tensor:
-        """See `Decoder.feed`.  Raises ValueError before anything has changed."""
+        """See `Decoder.feed`.  Raises ValueError for bad input, with the state as it was."""
         check_tokens(tokens, self.case.batch, self.case.vocab)
         self._check_room(tokens.shape[1])
         parts = torch.split(tokens, CHUNK, 1)
@@ -99,9 +99,9 @@ class CoreMLDecoder:
 
     @torch.no_grad()
     def dense(self, tokens: Tensor, layers: Sequence[Layer] | None = None) -> Tensor:
-        """See `Decoder.dense`; keys and values are float16, as in the states.
+        """See `Decoder.dense`; keys and values are rounded to float16, as in the states.
 
-        In float64 they are exact: that is the truth which this precision is measured against.
+        In a float64 case they are not: it is the reference that the rounding is measured against.
         """
         case, n = self.case, tokens.shape[1]
         exact = case.dtype == "float64"
@@ -118,7 +118,7 @@ class CoreMLDecoder:
         return forward(weights.to(getattr(torch, case.dtype)), tokens, torch.arange(n), attend)
 
     def _check_room(self, n: int) -> None:
-        """Raise ValueError if a chunk would start where a full layer's cache has ended."""
+        """Raise ValueError if a chunk would start too late to fit a full layer's cache."""
         start = self.length + (n - 1) // CHUNK * CHUNK
         for slots in self.slots.values():
             last = slots.held.last_start
@@ -149,7 +149,7 @@ class CoreMLDecoder:
 
 
 def source_of(slots: CacheSlots, n: int) -> Tensor:
-    """Take the next n positions; for each slot (C,), where in cache and chunk its key is."""
+    """Take the next n positions; returns, per slot (C,), its key's index in cache + chunk."""
     source = torch.arange(len(slots.positions))
     write: Write = slots.write(n)
     store(source, torch.arange(len(source), len(source) + CHUNK), 0, slots.layer.sink, write)
@@ -157,11 +157,11 @@ def source_of(slots: CacheSlots, n: int) -> Tensor:
 
 
 def layout_of(case: Case) -> StaticLayout:
-    """Cache lengths of a case's model.  Raises Unsupported for what it is not converted for."""
+    """The cache layout of a case's model.  Raises Unsupported for too long a context."""
     room = CONTEXT - CHUNK
     if case.max_context > room and not all(layer.bounded for layer in case.model.layers):
         raise Unsupported(
-            f"full layers are converted for {room} positions, the case has {case.max_context}"
+            f"full layers are converted for {room} positions, the case needs {case.max_context}"
         )
     return _layout(case.model, case.batch)
 
@@ -179,18 +179,18 @@ def _rope(layout: StaticLayout, positions: Tensor) -> dict[str, tuple[Tensor, Te
 
 
 def _as_held(x: Tensor) -> Tensor:
-    """As a state holds it."""
+    """Rounded to float16, as a state holds it."""
     return x.to(torch.float16).to(x.dtype)
 
 
 def _layer_of(state: str) -> int:
-    """The layer of a state: their names end in "k<i>" or "v<i>"."""
+    """The layer of a state, whose name ends in "k<i>" or "v<i>"."""
     return int(re.split("[kv]", state)[-1])
 
 
 @lru_cache(maxsize=32)
 def converted(model: Model, batch: int) -> Any:
-    """The Core ML model of a tiny model: one for all its cases, from the seed of them all."""
+    """A tiny model as a Core ML model; all its cases share it, as they share a seed."""
     layout = _layout(model, batch)
     weights = make_weights(model, VOCAB, stable_seed(model.name)).to(torch.float32)
     positions = torch.arange(CHUNK)
@@ -212,23 +212,23 @@ class Decoder:
 
     name = "coreml.decoder"
     package = "coremltools"
-    stored = "float16"  # Core ML has no other states
+    stored = "float16"  # Core ML's states have no other dtype
     suite = "coreml"
     schemes = SCHEMES
-    #: By name; of one-layer models their own.
+    #: Names of models; one-layer models are listed by name, too.
     models = frozenset(
         {"mistral", "mistral.sliding", "mistral-w1", "gemma2"}
         | {"llama3", "llama3-sink4", "llama3-sink4.sliding", "llama4", "llama4.chunked"}
     )
-    #: Checks that are left out where the rounding of float16 states hides a neighbouring law from
-    #: the oracle's guard, as it does through many layers: there influence tells who sees whom.
+    #: Checks left out, by model.  Through many layers the rounding of float16 states hides a
+    #: neighbouring law from the bound; `visibility` still shows who attends to whom.
     blind: Mapping[str, frozenset[str]] = {
         "llama4": frozenset({"rewind"}),
     }
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """A few models, at batch 1, in float32; schedules fewer where a check is slow."""
+        """A few models, at batch 1, in float32; fewer schedules for slow checks."""
         if case.model.name not in cls.models or case.batch != 1 or case.dtype != "float32":
             return False
         if check in cls.blind.get(case.model.name, ()):
@@ -236,7 +236,7 @@ class Decoder:
         return case.schedule.name in SCHEDULES.get(check, {case.schedule.name})
 
     def open(self, case: Case) -> CoreMLDecoder:
-        """A decoder with empty states.  Raises Unsupported for what is not converted."""
+        """A decoder with empty states.  Raises Unsupported for what it was not converted for."""
         claim(case)
         return CoreMLDecoder(case, lambda: _interpreted(case))
 
@@ -247,14 +247,14 @@ class Decoder:
 
 
 class DecoderPredict(Decoder):
-    """The same model, predicted by Core ML."""
+    """The model of `coreml.decoder`, run by Core ML itself on macOS."""
 
     name = "coreml.decoder.predict"
     models = frozenset({"mistral", "gemma2", "llama3-sink4"})
-    checks = frozenset({"values"})  # the rest of the model is not Core ML's
+    checks = frozenset({"values"})  # only the arithmetic differs from coreml.decoder
 
     def open(self, case: Case) -> CoreMLDecoder:
-        """As `Decoder.open`.  Raises Unsupported elsewhere than on macOS."""
+        """As `Decoder.open`.  Raises Unsupported except on macOS."""
         require_macos()
         claim(case)
         return CoreMLDecoder(case, lambda: Predicted(_of(case)))
@@ -264,7 +264,7 @@ def claim(case: Case) -> None:
     """Raise Unsupported for a batch or dtype that is not converted."""
     if case.batch != 1:
         raise Unsupported(f"models are converted for batch 1, got {case.batch}")
-    # A float64 decoder is opened for its dense runs alone.
+    # A float64 decoder is opened only for its dense runs.
     if case.dtype not in {"float32", "float64"}:
         raise Unsupported(f"models are converted in float32, got {case.dtype}")
 

@@ -1,10 +1,10 @@
-"""The harness's small decoder as a graph for Core ML: caches are its states.
+"""The harness's small decoder as a graph for Core ML, with its caches as states.
 
-What a Core ML application has: shapes that never change, `scaled_dot_product_attention` as one op,
-and keys and values that stay inside the model, in float16, since states know nothing else.  Which
-slot takes which key is the application's business and comes in as an index per cache length: slot
-s of the next cache is entry ``source[s]`` of the old cache with the chunk behind it.  One gather
-so writes a ring, keeps sinks, and drops the padding of a last chunk.
+It is built as a Core ML application would build it: shapes never change,
+`scaled_dot_product_attention` is one op, and keys and values stay inside the model, in float16, the
+only dtype of states.  The application decides which slot takes which key, and passes that in as
+one index per cache length: slot s of the next cache is entry ``source[s]`` of the old cache
+followed by the chunk.  So one gather writes a ring, keeps sinks, and drops a last chunk's padding.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Tables = Mapping[str, tuple[Tensor, Tensor]]
 
 
 class StatefulDecoder(nn.Module):
-    """Logits of one chunk; keys and values of each layer in the buffers "k<i>" and "v<i>".
+    """Logits of one chunk; layer i's keys and values are the buffers "k<i>" and "v<i>".
 
-    tokens (B, L) int32; rope by name, cos and sin (L, D / 2); masks by name, (1, 1, L, C + L),
-    added to the scores; sources by the masks' names, (C,) int32, as above.  Returns (B, L, V).
+    tokens: (B, L) int32.  rope: by name, cos and sin (L, D / 2).  masks: by name, (1, 1, L, C + L),
+    added to the scores.  sources: by the masks' names, (C,) int32, see above.  Returns (B, L, V).
     """
 
     def __init__(self, layout: StaticLayout, weights: Weights) -> None:
@@ -69,7 +69,7 @@ class StatefulDecoder(nn.Module):
         return rms_norm(x, self.norm) @ self.head.T
 
     def _extended(self, name: str, new: Tensor, source: Tensor) -> Tensor:
-        """The cache with the chunk behind it (B, H, C + L, D); what is kept goes to the state."""
+        """The cache followed by the chunk, (B, H, C + L, D); updates the state by `source`."""
         buffer = self.get_buffer(name)
         both = torch.cat((buffer, new), 2)
         buffer.copy_(both.index_select(2, source))
@@ -98,8 +98,8 @@ class Block(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """q (B, Hq, L, D), k, v (B, Hkv, n, D) -> (B, L, hidden).
 
-        Keys are repeated for their group, and the scale is left to the op: coremltools takes
-        neither grouped keys nor a scale without taking the op apart.
+        Keys and values are repeated for each query head of their group, and the scale is left to
+        the op: given grouped keys or a scale, coremltools would take the op apart.
         """
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)

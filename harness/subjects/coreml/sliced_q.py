@@ -1,8 +1,8 @@
-"""Sliced-Q attention as subjects: the pass that coremltools ships, ours, and our torch operation.
+"""Sliced-Q attention as subjects: coremltools' own pass, our pass, and our torch operation.
 
-A Core ML subject builds the MIL program of each call, runs the pass over it, demands that the pass
-sliced it, and interprets the result.  One program can be written down in many ways, and a pass
-must be right about all; `form_of` gives each kind of call one that its users have.
+A Core ML subject builds a MIL program for each call, runs the pass over it, checks that the pass
+sliced it, and interprets the result.  One attention can be written in many forms, and a pass must
+handle all of them; `form_of` gives each kind of call a form that occurs in practice.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from harness.schemes.validation import check_attention
 if TYPE_CHECKING:
     from harness.subjects.coreml.sliced_q_programs import Form
 
-#: Every query is sliced, into few pieces of several rows and of unequal length: cases are short.
+#: Cases are short: with these, every query is sliced, into a few pieces of unequal length.
 MIN_SEQ_LENGTH = 1
 DIVIDER = 3
 
-#: One model for each kind of layer, and windows that no piece is a multiple of.
+#: One model for each kind of layer, with windows that no piece is a multiple of.
 _MODELS = frozenset(
     {"mistral", "mistral-w9", "mistral-w64", "gemma3", "llama3", "llama3-sink4", "llama4"}
 )
@@ -48,17 +48,17 @@ _SCHEDULES = frozenset(
 
 
 def form_of(q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Form:
-    """How a call is written down.  q, k, v (B, H, …): keys as many heads as queries.
+    """The form in which a call is written.  q, k, v (B, H, …), all with as many heads.
 
     | call | program |
     |---|---|
     | one query | a mask of one row, (S,) |
-    | a whole prompt | lengths known, a mask of booleans (L, S) |
-    | a chunk behind others | the query's length is known at run time only |
-    | a layer that forgets nothing | the number of keys is known at run time only |
+    | a whole prompt | known lengths, a boolean mask (L, S) |
+    | a chunk after others | the query's length is known only at run time |
+    | a full layer | the number of keys is known only at run time |
     | a layer with sinks | an additive mask (1, 1, L, S) |
     | a chunked layer | inside a branch of control flow |
-    | several rows in the batch | the batch is known at run time only |
+    | several rows in the batch | the batch is known only at run time |
     | half precision | an additive mask in float32 |
     """
     from harness.subjects.coreml.sliced_q_programs import Form
@@ -85,17 +85,17 @@ def form_of(q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Form:
 
 
 class _Program:
-    """Attention by the program of each call, with a pass run over it."""
+    """Attention by a program built for each call, after a pass has run over it."""
 
     schemes = SCHEMES
     suite = "sliced_q"
     package = "coremltools"
-    #: No gradients in a program, and no allocator: its peak is that of its liveness.
+    #: A program has no gradients, and no allocator that could report a peak.
     checks = frozenset({"visibility", "values", "purity", "refusal"})
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
-        """A few schedules of a few models, in the precisions that Core ML has."""
+        """A few schedules of a few models, in the precisions that Core ML supports."""
         return case.dtype != "bfloat16" and _is_planned(case)
 
     @staticmethod
@@ -112,14 +112,14 @@ class _Program:
         return self.answer(form, q, keys, values, _mask(form, layer))
 
     def answer(self, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """What the sliced program of the form answers, interpreted."""
+        """The output of the form's sliced program, from the interpreter."""
         from harness.subjects.coreml.sliced_q_programs import run
 
         return run(_sliced(self.make_pass, form), form, q, k, v, mask)
 
 
 class Shipped(_Program):
-    """``common::scaled_dot_product_attention_sliced_q`` of coremltools."""
+    """The pass of coremltools, ``common::scaled_dot_product_attention_sliced_q``."""
 
     name = "coremltools.sliced_q"
 
@@ -131,7 +131,7 @@ class Shipped(_Program):
 
 
 class Own(_Program):
-    """`harness.schemes.sliced_q.mil_pass`."""
+    """Our own pass, `harness.schemes.sliced_q.mil_pass`."""
 
     name = "harness.sliced_q"
 
@@ -143,14 +143,14 @@ class Own(_Program):
 
 
 class Predict(Own):
-    """The same programs of known shapes as Core ML models, predicted by Core ML."""
+    """The programs of `harness.sliced_q` that have known shapes, run by Core ML itself on macOS."""
 
     name = "harness.sliced_q.predict"
     checks = frozenset({"values"})
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:
-        """Whole prompts of windowed layers: what is known late is a question of the program."""
+        """Whole prompts of windowed layers, whose shapes are all known."""
         return (
             case.batch == 1
             and case.model.name in {"mistral", "llama3-sink4"}
@@ -159,21 +159,21 @@ class Predict(Own):
         )
 
     def answer(self, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """As Core ML has it, on the CPU.  Raises Unsupported elsewhere than on macOS."""
+        """Core ML's output, on the CPU.  Raises Unsupported for dynamic shapes and off macOS."""
         from harness.mil.engines import Predicted, require_macos
         from harness.subjects.coreml.sliced_q_programs import arrays
 
         require_macos()
         if form.dynamic:
-            raise Unsupported(f"predicted for known shapes alone, got {form}")
+            raise Unsupported(f"predicted for known shapes only, got {form}")
         given = arrays(form, q, k, v, mask)
-        given["mask"] = given["mask"].astype(given["q"].dtype)  # Core ML takes no booleans
+        given["mask"] = given["mask"].astype(given["q"].dtype)  # Core ML has no boolean inputs
         (out,) = Predicted(_model(self.make_pass, form)).predict(given).values()
         return torch.from_numpy(out).to(q.dtype)
 
 
 class Torch:
-    """`harness.schemes.sliced_q.torch_graph`."""
+    """Our torch operation, `harness.schemes.sliced_q.torch_graph`."""
 
     name = "harness.sliced_q.torch"
     schemes = SCHEMES
@@ -181,14 +181,14 @@ class Torch:
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:
-        """The same cases, in every precision, with gradients and with the allocator's peak."""
+        """The same cases in every precision, also for gradients and the allocator's peak."""
         return _is_planned(case) or (check == "peak_bytes" and case.model.name in _MODELS)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         check_attention(q, k, v)
         n, keys = q.shape[2], k.shape[2]
         mask = layer.mask(keys - n, n, keys).to(q.device)
-        # Imported here: the symbolic shapes behind it take half a second of every collection.
+        # Imported here: its symbolic shapes would add half a second to every collection.
         from harness.schemes.sliced_q.torch_graph import sliced_attention
 
         return sliced_attention(q, k, v, mask, min_seq_length=MIN_SEQ_LENGTH, divider=DIVIDER)
@@ -199,7 +199,7 @@ def _is_planned(case: Case) -> bool:
 
 
 def _mask(form: Form, layer: Layer) -> Tensor:
-    """The law's mask as the form has it."""
+    """The law's mask in the form's shape and dtype."""
     rows, keys = form.query[2], form.key[2]
     visible = layer.mask(keys - rows, rows, keys)
     assert form.mask is not None
@@ -218,7 +218,7 @@ def _model(make_pass: Callable[[], Any], form: Form) -> Any:
 
 @lru_cache(maxsize=512)
 def _sliced(make_pass: Callable[[], Any], form: Form) -> Any:
-    """The program of a form: a function of it alone, and many cases ask for the same."""
+    """The sliced program of a form; kept, since many cases have the same form."""
     from harness.subjects.coreml.sliced_q_programs import sliced
 
     return sliced(form, make_pass())

@@ -1,15 +1,16 @@
-"""Whether the program of a form answers rightly: inputs, the truth, and how far off it may be.
+"""Judge the program of a form: inputs, the exact answer, and how far off a program may be.
 
-The truth is float64 on the rounded inputs.  The bound is worst case, to first order in the unit
-roundoff u of the form's type, since a form may have a single row of a single number, where there
-is nothing to measure.  With A = scale * sum |q| |k|, s a score and m its mask:
+The exact answer is float64 on the rounded inputs.  The bound is a worst case, to first order in the
+unit roundoff u of the form's type (u32: of float32): a form may have a single row of a single
+number, too little to measure an error by.  With A = scale * sum |q| |k|, E the width of a head, s a
+score and m its mask:
 
-- a score errs by d <= u (2 A + |s| + |s + m|) + E u32 A: the scale and the scaled query are
+- a score is off by d <= u (2 A + |s| + |s + m|) + E u32 A: the scale and the scaled query are
   rounded, the product once at its end (sums are in float32 at least), and so is the masked score;
-- a weight errs by exp(2 d) - 1, numerator and denominator, and by its own roundings;
-- a row sums S weighted values: its rounding is relative to sum w |v|.
+- a weight is off by exp(2 d) - 1, for numerator and denominator, and by its own roundings;
+- a row sums S weighted values, with a rounding relative to sum w |v|.
 
-Half precision has another limit, its smallest number: what is below it is lost, S times.
+Half precision has a further limit, its smallest number: what is smaller is lost, S times.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _ROUNDINGS = 4
 
 @dataclass(frozen=True)
 class Inputs:
-    """Of one form: q, k, v in its type, and the mask."""
+    """Inputs of one form: q, k, v in its dtype, and the mask, if it has one."""
 
     q: Tensor
     k: Tensor
@@ -39,10 +40,10 @@ class Inputs:
 
 
 def inputs_for(form: Form, seed: int, level: float | None = None) -> Inputs:
-    """Standard normal inputs; or queries and keys that are `level` throughout, whose products can
-    overflow where their scores do not.
+    """Standard normal inputs; with a `level`, queries and keys are that number throughout.
 
-    A mask hides about a third of the keys, and of every third row all of them.
+    Their products can then overflow where the scaled scores do not.  A mask hides about a third of
+    the keys, and every third row sees none.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -65,7 +66,7 @@ def inputs_for(form: Form, seed: int, level: float | None = None) -> Inputs:
 
 
 def truth(form: Form, x: Inputs) -> tuple[Tensor, Tensor]:
-    """The exact output, NaN in rows that see nothing, and how far off each number may be."""
+    """The exact output (NaN in rows that see nothing), and how far off each number may be."""
     q, k, v = x.q.double(), x.k.double(), x.v.double()
     scale = 1 / math.sqrt(q.shape[-1])
     scores = q @ k.transpose(-1, -2) * scale
@@ -96,7 +97,7 @@ def problem(form: Form, program: Any, seed: int = 0, level: float | None = None)
         return f"answers {tuple(got.shape)} {got.dtype}, not {tuple(exact.shape)} {x.q.dtype}"
     if not torch.equal(got.isnan(), exact.isnan()):
         at = np.argwhere((got.isnan() != exact.isnan()).numpy())[0].tolist()
-        return f"NaN or not: at {at} it answers {got[tuple(at)]}, not {exact[tuple(at)]:.4g}"
+        return f"NaN mismatch: at {at} it answers {got[tuple(at)]}, not {exact[tuple(at)]:.4g}"
     error, bound = (got.double() - exact).abs().nan_to_num(0, math.inf), bound.nan_to_num(0)
     if bool((error <= bound).all()):
         return ""

@@ -1,7 +1,7 @@
-"""One attention as a MIL program, in the many ways in which it can be written down.
+"""One attention as a MIL program, in the many forms in which it can be written.
 
-A `Form` says shapes, types, and what is known when the program is made.  `fused` builds it with
-the fused op, as a converter does; `sliced` runs a sliced-Q pass over it.
+A `Form` gives shapes, types, and what is known when the program is made.  `fused` builds the
+program with the fused op, as a converter does; `sliced` runs a sliced-Q pass over it.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from harness.schemes.sliced_q.slicer import mb
 SHIPPED = "common::scaled_dot_product_attention_sliced_q"
 ATTENTION = "scaled_dot_product_attention"
 
-#: What may be known at run time only: rows of the query; number of keys; batch; rows of the mask.
+#: What may be known only at run time: rows of the query, number of keys, batch, rows of the mask.
 DYNAMIC = ("length", "keys", "batch", "mask")
 
 _TYPES = {"float32": types.fp32, "float16": types.fp16, "bool": types.bool}
 
 
 class DidNotFireError(Exception):
-    """A pass left an attention as it was that it should have sliced."""
+    """A pass did not slice an attention that it should have sliced."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How one attention is written down.
+    """How one attention is written.
 
-    query, key, value, mask: shapes; mask None for none.  dtype: of all but the mask.
-    dynamic: out of `DYNAMIC`.  inside: in a branch of control flow.
+    query, key, value, mask: shapes; a mask of None means no mask.  dtype: of all but the mask.
+    dynamic: names from `DYNAMIC`.  inside: true if it is in a branch of control flow.
     """
 
     query: tuple[int, ...]
@@ -61,8 +61,10 @@ class Form:
 
 
 def fused(form: Form) -> Any:
-    """A program with one fused attention.  Inputs q, k, v, mask where there is one, and go, which
-    takes the branch where it is positive, where there is one."""
+    """A program with one fused attention.
+
+    Inputs: q, k, v; mask, if the form has one; go, if there is a branch, taken if go is positive.
+    """
     with mil.Function(_placeholders(form), opset_version=ct.target.iOS18) as main:
         given = main.inputs
         mask = {"attn_mask": given["mask"]} if "mask" in given else {}
@@ -87,7 +89,7 @@ def fused(form: Form) -> Any:
 
 
 def _placeholders(form: Form) -> dict[str, Any]:
-    """The inputs of a form's program, symbols where a length is dynamic."""
+    """The inputs of a form's program, with symbols for dynamic lengths."""
     symbols = {name: mil.get_new_symbol() for name in form.dynamic}
 
     def leading(shape: tuple[int, ...], rank: int) -> list[Any]:
@@ -121,7 +123,7 @@ def _placeholders(form: Form) -> dict[str, Any]:
 def sliced(form: Form, sliced_q: Any) -> Any:
     """The program of a form after a sliced-Q pass.
 
-    Raises DidNotFireError where the pass says, or the program shows, that nothing was sliced.
+    Raises DidNotFireError if the pass says, or the program shows, that nothing was sliced.
     """
     program = fused(form)
     log = sliced_q.log = Log() if isinstance(sliced_q, SlicedQ) else None
@@ -135,7 +137,7 @@ def sliced(form: Form, sliced_q: Any) -> Any:
 
 
 def op_types(block: Any) -> list[str]:
-    """The kinds of all ops of a block and of the blocks within."""
+    """The kinds of all ops of a block and of the blocks inside it."""
     out = []
     for op in block.operations:
         out.append(op.op_type)
@@ -145,22 +147,24 @@ def op_types(block: Any) -> list[str]:
 
 
 def shipped(min_seq_length: int, divider: int) -> Any:
-    """The pass of coremltools."""
+    """The pass of coremltools, with these options."""
     out = PASS_REGISTRY[SHIPPED]
     out.min_seq_length, out.seq_length_divider = min_seq_length, divider
     return out
 
 
 def own(min_seq_length: int | None, divider: int, kind: type[SlicedQ] = SlicedQ) -> SlicedQ:
-    """The pass of this package, or a defective version of it."""
+    """The pass of this package, or a defective version of it, with these options."""
     out = kind()
     out.min_seq_length, out.seq_length_divider = min_seq_length, divider
     return out
 
 
 def model(program: Any) -> Any:
-    """A program as a Core ML model (`MLModel`, neither compiled nor loaded), through the default
-    pipeline and the backend's passes.  Shapes must be known."""
+    """A program as a Core ML model (`MLModel`), neither compiled nor loaded.
+
+    The default pipeline and the backend's passes run over it.  Shapes must be known.
+    """
     with hushed():
         return ct.convert(
             program,
@@ -182,6 +186,6 @@ def arrays(form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> 
 
 
 def run(program: Any, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """What a form's program answers: (…, L, EV)."""
+    """The output of a form's program, (…, L, EV), from the interpreter."""
     given = arrays(form, q, k, v, mask)
     return torch.from_numpy(np.asarray(interpreter.run(program, given)["out"]))

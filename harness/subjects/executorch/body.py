@@ -1,7 +1,7 @@
 """What the ExecuTorch subjects share: the released Llama transformer, its weights, its dense run.
 
 All of them run `executorch.examples.models.llama`, the transformer that ExecuTorch's own export
-scripts build.  executorch is imported in here and on first use only.
+scripts build.  executorch is imported only inside functions, on first use.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from harness.cases.models import Model
 from harness.contract import Unsupported
 from harness.law import Layer
 
-#: Shortest table of rotary angles and causal mask that a dense model is built with.
+#: Fewest positions for which a dense model's rotary angles and causal mask are built.
 MIN_TABLE = 512
 
-#: Loggers that report, at import, optional GPU kernels of torchao that this machine cannot load.
+#: Loggers that report, on import, optional GPU kernels of torchao that cannot be loaded here.
 _NOISY = ("torchao", "torch.utils._pytree")
 
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """Hold back what importing executorch logs about kernels that no check here uses."""
+    """Hide what importing executorch logs about kernels that no check here uses."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -51,7 +51,7 @@ def claim_geometry(model: Model) -> None:
     if model.n_shared:
         raise Unsupported(
             f"{model.name}: the last {model.n_shared} layers share caches by layer type; "
-            "ModelArgs.num_kv_shared_layers gives all of them the one layer before the first"
+            "ModelArgs.num_kv_shared_layers lets all of them read the one layer before them"
         )
     if model.global_head_dim or model.global_kv_heads:
         raise Unsupported(
@@ -65,8 +65,8 @@ def claim_geometry(model: Model) -> None:
 def model_args(model: Model, vocab: int, max_context: int, **more: Any) -> Any:
     """The release's ModelArgs for `model`; `more` overrides fields.
 
-    Rotary embedding in Hugging Face's layout: unlike the other one, the release computes it in the
-    dtype of the model, so that cached and dense runs round alike.
+    The rotary embedding has Hugging Face's layout: the release computes it in the model's dtype,
+    unlike the other layout, so cached and dense runs round alike.
     """
     with quiet_import():
         from executorch.examples.models.llama.model_args import ModelArgs
@@ -89,7 +89,7 @@ def model_args(model: Model, vocab: int, max_context: int, **more: Any) -> Any:
 
 
 def construct(args: Any) -> Any:
-    """A transformer of the release in eval mode, weights as they come."""
+    """The release's transformer in eval mode, with its initial weights."""
     with quiet_import():
         from executorch.examples.models.llama.llama_transformer import construct_transformer
 
@@ -97,7 +97,7 @@ def construct(args: Any) -> Any:
 
 
 def table_length(n: int) -> int:
-    """A table of at least n positions, of few different lengths, so that models are reused."""
+    """A table length of at least n positions; lengths are few, so that models are reused."""
     return max(MIN_TABLE, 1 << (n - 1).bit_length())
 
 
@@ -105,17 +105,17 @@ def table_length(n: int) -> int:
 def dense_model(model: Model, vocab: int, seed: int, dtype: str, table: int) -> Any:
     """The transformer without a cache, for `table` positions; shared between cases."""
     transformer = construct(model_args(model, vocab, table))
-    for block in transformer.layers:  # every dense run sets masks of its own: no need to keep these
+    for block in transformer.layers:  # every dense run sets its own masks: no need to keep these
         block.attention.mask = torch.ones(1, 1, dtype=torch.bool)
     _fill(transformer, seed)
     return in_precision(transformer, dtype)
 
 
 def _fill(transformer: nn.Module, seed: int) -> None:
-    """Set all weights from a seed, to scores and logits with a standard deviation near one.
+    """Set all weights from a seed, so that scores and logits have a standard deviation near 1.
 
-    Rounded to what both half precisions can hold, so that one and the same model exists in every
-    dtype and a half-precision run differs from float64 by its arithmetic alone.
+    They are rounded to values that both half precisions can hold, so that the model is the same in
+    every dtype and a half-precision run differs from float64 only by its arithmetic.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, weight in transformer.named_parameters():
@@ -128,10 +128,10 @@ def _fill(transformer: nn.Module, seed: int) -> None:
 
 
 def in_precision(transformer: nn.Module, dtype: str) -> nn.Module:
-    """Cast to a dtype, in place.  In float64 the norms are torch's own, which stay in float64.
+    """Cast to a dtype, in place.  For float64 the norms become torch's, which stay in float64.
 
-    The release's RMSNorm works in float32 whatever its input is.  No user runs float64: it is the
-    truth that the other dtypes are measured against, and must not carry float32's rounding.
+    The release's RMSNorm computes in float32 whatever its input is.  No user runs float64: it is
+    the reference for the other dtypes, and must not carry float32's rounding.
     """
     transformer.to(getattr(torch, dtype))
     if dtype == "float64":
@@ -151,7 +151,10 @@ def _float64_norm(norm: Any) -> nn.RMSNorm:
 
 
 def load_weights(transformer: nn.Module, case: Case) -> nn.Module:
-    """Give a transformer with caches the weights of the dense one, shared, not copied."""
+    """Give a transformer with caches the weights of the dense one, shared, not copied.
+
+    Raises RuntimeError if they do not fit.
+    """
     dense = dense_model(case.model, case.vocab, case.weights_seed, case.dtype, MIN_TABLE)
     weights = dense.state_dict()
     result = transformer.load_state_dict(weights, strict=False, assign=True)

@@ -1,11 +1,11 @@
-"""Static decoders lowered by ExecuTorch's Core ML partitioner, their MIL run by the interpreter.
+"""Static decoders lowered by ExecuTorch's Core ML partitioner and run by our MIL interpreter.
 
-The way of the release's `export_static_llm_coreml.py`: the whole graph goes to Core ML ahead of
-time, which Linux can do; what it cannot is load the result.  So the model is taken out of the
-delegate again, and the program in it is run op by op.  A program that is not one delegate and
-nothing else is an error: the rest would run on the CPU of a phone.
+They are lowered as in the release's `export_static_llm_coreml.py`: the whole graph goes to Core ML
+ahead of time.  Linux can do that but cannot load the result, so the model is taken back out of the
+delegate, and its program is run op by op.  A program must be one delegate and nothing else: the
+rest would run on the CPU of a phone.
 
-On macOS the `.predict` subjects run the same program in ExecuTorch's own runtime.
+On macOS `executorch.coreml.predict` runs the same program in ExecuTorch's own runtime.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from harness.subjects.own import exported as own_export
 if importlib.util.find_spec("coremltools") is None:  # imported late, since that takes seconds
     raise ModuleNotFoundError("No module named 'coremltools'", name="coremltools")
 
-#: Tokens of every chunk of the harness's own graph, and positions that full layers are lowered for.
+#: For the harness's own graph: tokens per chunk, and positions that full layers are lowered for.
 CHUNK, CONTEXT = 4, 128
 
-#: Added to the scores of what is not visible: an engine's softmax may not know infinities.
+#: Added to the scores of hidden keys: an engine's softmax may not handle infinities.
 MASKED = -1e4
 
 
 def lower(program: ExportedProgram) -> Entry:
-    """One method, "forward", all of it for Core ML on iOS 18 in float32."""
+    """Lower one method, "forward", entirely to Core ML, for iOS 18 in float32."""
     with hushed():
         import coremltools as ct
         from executorch.backends.apple.coreml.compiler import CoreMLBackend
@@ -69,7 +69,7 @@ def lower(program: ExportedProgram) -> Entry:
 
 
 def interpreted(entry: Entry) -> Graph:
-    """The method of a lowered program, called as the exported module was, run from its MIL.
+    """The method of a lowered program, run from its MIL; called like the exported module.
 
     Raises MilError unless the program is one Core ML delegate.
     """
@@ -91,16 +91,16 @@ def interpreted(entry: Entry) -> Graph:
 
 
 def _as_delegate(x: Tensor) -> Array:
-    """An argument as the delegate hands it to Core ML, which has no int64."""
+    """An argument as the delegate passes it to Core ML, which has no int64."""
     return np.asarray((x.int() if x.dtype == torch.int64 else x).numpy())
 
 
 class _CoreML(LoweredSubject):
-    """What the subjects share: few cases, since each graph is lowered anew."""
+    """What the subjects share.  They cover few cases, since each graph takes a lowering."""
 
     suite = "coreml"
     checks = frozenset(NAMES) - {"cache_bytes", "peak_bytes"}
-    #: Schedules by model.
+    #: The schedules covered, by model.
     wanted: Mapping[str, frozenset[str]] = {}
 
     @classmethod
@@ -111,7 +111,7 @@ class _CoreML(LoweredSubject):
         return case.schedule.name in cls.wanted.get(case.model.name, ())
 
     def graph(self, case: Case) -> Graph:
-        """What runs a case's program."""
+        """The graph that runs a case's program."""
         return interpreted(self.lowered(case.with_dtype("float32")))
 
     def exportable(self, case: Case) -> Exportable:
@@ -135,13 +135,13 @@ class _CoreML(LoweredSubject):
 
 
 class Stated(executorch_pte.StaticProgramDecoder, StatedStaticDecoder):
-    """The release's manager around a program, measured by the law that 1.4.1 states for itself."""
+    """The release's manager around a program, judged by the law that 1.4.1 states for itself."""
 
 
 class Static(_CoreML):
-    """The release's `StaticAttention` in style shift_pointer.
+    """The release's `StaticAttention` in style shift_pointer, lowered to Core ML.
 
-    Judged by its stated law: what the manager's masks get wrong is told by `executorch.static`.
+    It is judged by its stated law: `executorch.static` shows what the manager's masks get wrong.
     """
 
     name = "executorch.coreml"
@@ -177,23 +177,23 @@ class Static(_CoreML):
 
 
 class StaticPredict(Static):
-    """The same program in ExecuTorch's runtime, predicted by Core ML."""
+    """The program of `executorch.coreml`, run by ExecuTorch's runtime and Core ML on macOS."""
 
     name = "executorch.coreml.predict"
     checks = Static.checks - {"visibility", "purity", "reset", "rewind"}
 
     def graph(self, case: Case) -> Graph:
-        """The runtime's.  Raises Unsupported elsewhere than on macOS."""
+        """The program in ExecuTorch's runtime, which can run it on macOS only."""
         return self.program(case).graph()
 
     def open(self, case: Case) -> Decoder:
-        """As `Static.open`.  Raises Unsupported elsewhere than on macOS."""
+        """As `Static.open`.  Raises Unsupported except on macOS."""
         require_macos()
         return super().open(case)
 
 
 class OwnStatic(_CoreML):
-    """The harness's static graph on the same way: exact windows, alternating layers, sinks."""
+    """The harness's static graph lowered to Core ML: exact windows, alternating layers, sinks."""
 
     name = "harness.static.coreml"
     schemes = frozenset({"uniform", "interleaved", "sink", "chunked"})
@@ -206,13 +206,13 @@ class OwnStatic(_CoreML):
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """Who sees whom on the short models alone: a run of the program for each token is slow."""
+        """`visibility` on the short models only: it runs the program once per token."""
         if check == "visibility" and case.model.name not in {"mistral", "llama3-sink4"}:
             return False
         return super().covers(check, case)
 
     def open(self, case: Case) -> Decoder:
-        """A decoder around the program.  Raises Unsupported for what it is not lowered for."""
+        """A decoder around the program.  Raises Unsupported for what it was not lowered for."""
         self.claim(case)
         graph = Lazy(lambda: self.graph(case))
         return own_export.static_run(case, self._layout(case), {"forward": CHUNK}, graph)
@@ -227,7 +227,7 @@ class OwnStatic(_CoreML):
         return self._cached(case, {"graph": "harness.static", "layout": repr(layout)})
 
     def profile(self, case: Case) -> list[int]:
-        """Bytes of keys and values of cache_len slots per layer, at any context."""
+        """Bytes of each layer's keys and values in cache_len slots; the same at any context."""
         layout = self._layout(case)
         return [layout.layer_bytes(i) for i in range(case.model.n_layers)]
 
@@ -235,7 +235,7 @@ class OwnStatic(_CoreML):
         room = CONTEXT - CHUNK
         if case.max_context > room and not all(layer.bounded for layer in case.model.layers):
             raise Unsupported(
-                f"full layers are lowered for {room} positions, the case has {case.max_context}"
+                f"full layers are lowered for {room} positions, the case needs {case.max_context}"
             )
         lens = model_cache_lens(case.model, CONTEXT, CHUNK)
         dtype = getattr(torch, case.dtype)

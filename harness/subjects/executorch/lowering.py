@@ -1,6 +1,6 @@
 """Graphs lowered to ExecuTorch programs (.pte), kept in the program cache.
 
-executorch is imported in here when a program is not in the cache, and not before.
+executorch is imported only when a program has to be lowered or run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from harness.export.program_cache import Entry, ProgramCache
 
 Backend = Literal["portable", "xnnpack"]
 
-#: The release's code that decides what a program looks like.
+#: Folders of the release whose code determines what a program looks like.
 _RELEASED = ("exir", "examples/models/llama", "extension/llm/export", "backends/xnnpack")
 
-#: Of a case a program knows model, seed and shapes, which its key holds by value: a new schedule
-#: lowers nothing again.
+#: Modules whose source is not hashed: a program depends on a case only by its model, seed and
+#: shapes, whose values are in the key.  So a new schedule lowers nothing again.
 _BY_VALUE = frozenset({"harness.cases.case", "harness.cases.schedules"})
 
 _memory: dict[str, Entry] = {}
@@ -33,11 +33,11 @@ _memory: dict[str, Entry] = {}
 def cached(
     name: str, sources_of: Sequence[str], what: Mapping[str, object], make: Callable[[], Entry]
 ) -> Entry:
-    """The lowered program that `make()` lowers, from the cache where it can be had.
+    """The program that `make()` lowers, taken from the cache if it is there.
 
-    sources_of: modules whose code, with all that they import of this package, builds the graph;
-    what: everything else that the graph is a function of (geometry, shapes, seed, backend), as
-    values that JSON can hold.
+    sources_of: modules whose code, with all that they import from this package, builds the graph;
+    what: everything else that determines the graph (geometry, shapes, seed, backend), as values
+    that JSON can hold.
     """
     key = {
         "what": dict(what),
@@ -62,8 +62,8 @@ def lower(
 ) -> Entry:
     """One program with a method per exported program.
 
-    constants: constant methods; initialised: parts of the names of mutable buffers that start
-    with the module's values.  All others start as zeros: only their shapes are stored.
+    constants: constant methods; initialised: parts of the names of those mutable buffers that
+    start with the module's values.  All others start as zeros: only their shapes are stored.
     """
     with quiet():
         from executorch.exir import (
@@ -94,10 +94,10 @@ def entry(
     buffers: Mapping[str, Mapping[str, int]],
     programs: Mapping[str, ExportedProgram],
 ) -> Entry:
-    """A lowered program with the facts that checks and runtime ask for.
+    """A lowered program with the facts that checks and runtime need.
 
-    planned: bytes that each method's memory plan asks for, its inputs and mutable buffers
-    included; buffers: bytes of each mutable buffer; outputs: the tree of the outputs.
+    planned: bytes of each method's memory plan, including its inputs and mutable buffers;
+    buffers: bytes of each mutable buffer; outputs: how each method's outputs are nested.
     """
     plans = {p.name: p for p in lowered.executorch_program.execution_plan}
     facts = {
@@ -116,7 +116,7 @@ def _spec(exported: ExportedProgram) -> pytree.TreeSpec:
 
 
 def mutable_buffers(exported: ExportedProgram) -> dict[str, int]:
-    """Bytes of each buffer that a functional program writes back, by its name in the module."""
+    """Bytes of each buffer that an exported program changes, by its name in the module."""
     names = exported.graph_signature.buffers_to_mutate.values()
     state = {**exported.constants, **exported.state_dict}
     return {name: state[name].nbytes for name in names}
@@ -132,7 +132,7 @@ def _partitioners(backend: Backend) -> list[Any]:
 
 @lru_cache(maxsize=1)
 def runtime() -> Any:
-    """The runtime of this process."""
+    """The one ExecuTorch runtime of this process."""
     with quiet():
         from executorch.runtime import Runtime
     return Runtime.get()

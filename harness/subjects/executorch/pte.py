@@ -1,10 +1,10 @@
 """ExecuTorch's own windowed attention as its users ship it: lowered to .pte and run from there.
 
-`executorch.static.pte` goes the way of the release's `export_static_llm_coreml.py`, with portable
-kernels in place of Core ML's delegate; `executorch.sink.pte` the way of ``export_llama
---use_attention_sink S,W --disable_dynamic_shape``, whose program takes one token at a time;
-`executorch.sink.dynamic` is what that command makes by default.  What feeds the programs, and the
-release's conventions, are those of the eager subjects.
+`executorch.static.pte` is lowered as in the release's `export_static_llm_coreml.py`, but with
+portable kernels instead of Core ML's delegate.  `executorch.sink.pte` is lowered as by
+``export_llama --use_attention_sink S,W --disable_dynamic_shape``, whose program takes one token at
+a time.  `executorch.sink.dynamic` is what that command makes without ``--disable_dynamic_shape``.
+The programs are fed like the eager subjects, by the same conventions.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from harness.subjects.executorch import static as executorch_static
 from harness.subjects.executorch.runtime import Lazy, LoweredSubject
 from harness.subjects.executorch.sink import RingDecoder
 
-#: Positions that sink programs are lowered for: the remapped ones never reach it.
+#: Positions that sink programs are lowered for; positions remapped to the ring never reach it.
 CONTEXT = 128
 
 
 class StandIn(nn.Module):
-    """What stands for a graph, as the module that the eager decoders call."""
+    """A graph wrapped as the module that the eager decoders call."""
 
     def __init__(self, graph: Graph, convert: Callable[..., tuple[Any, ...]] | None = None) -> None:
         super().__init__()
@@ -41,17 +41,17 @@ class StandIn(nn.Module):
 
 
 def _as_int32(tokens: Tensor, options: Any) -> tuple[Tensor, Any]:
-    """The release's manager makes int32 of a list of tokens, and its export takes int32."""
+    """Tokens as int32, as the release's manager makes them and its export takes them."""
     return tokens.int() if tokens.dtype == torch.int64 else tokens, options
 
 
 def _start_alone(tokens: Tensor, options: Any) -> tuple[Tensor, Any]:
-    """With dynamic shapes the release is told the first position of a chunk."""
+    """With dynamic shapes the release takes only the first position of a chunk."""
     return tokens, {"input_pos": options["input_pos"][:1]}
 
 
 class StaticProgramDecoder(executorch_static.StaticAttentionDecoder):
-    """The release's manager around a program, or whatever stands for its graph."""
+    """The release's manager around a program, or around another form of its graph."""
 
     def __init__(self, case: Case, graph: Graph | None = None) -> None:
         super().__init__(case, "shift_pointer", split=False)
@@ -72,7 +72,7 @@ class StaticProgramDecoder(executorch_static.StaticAttentionDecoder):
 
 
 class StaticPte(LoweredSubject):
-    """`StaticAttention` in style shift_pointer, one program per input length."""
+    """`StaticAttention` in style shift_pointer as .pte, one program per input length."""
 
     name = "executorch.static.pte"
     schemes = frozenset({"uniform", "interleaved"})
@@ -116,7 +116,7 @@ class StaticPte(LoweredSubject):
 
 
 class SinkDecoder(RingDecoder):
-    """A program of one token, or what stands for its graph: a feed of n tokens is n runs."""
+    """A one-token program, or another form of its graph: a feed of n tokens is n runs."""
 
     def __init__(self, case: Case, graph: Graph, layer_bytes: Callable[[], list[int]]) -> None:
         super().__init__(case, StandIn(graph))
@@ -131,7 +131,7 @@ class SinkDecoder(RingDecoder):
 
 
 class SinkPte(LoweredSubject):
-    """`enable_attention_sink`, lowered for one token at a time."""
+    """`enable_attention_sink` as .pte, one token at a time."""
 
     name = "executorch.sink.pte"
     schemes = frozenset({"sink", "uniform"})
@@ -139,7 +139,7 @@ class SinkPte(LoweredSubject):
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:
-        """Three models, and of the schedules those that differ where all feeds are of one token."""
+        """Three models, and the schedules that still differ if every feed is one token."""
         if case.batch != 1 or case.dtype != "float32":
             return False
         wanted = {"decode-3wraps", "chunk-4", "prefill-w", "prefill-3w+5"}
@@ -147,7 +147,7 @@ class SinkPte(LoweredSubject):
         return case.model.name in {"llama3-sink2", "llama3-sink4", "mistral"} and named
 
     def open(self, case: Case) -> Decoder:
-        """A decoder around the program, its rings empty."""
+        """A decoder around the program, with empty rings."""
         self.claim(case)
         return SinkDecoder(
             case, Lazy(lambda: self.program(case).graph()), lambda: self._layer_bytes(case)
@@ -163,7 +163,7 @@ class SinkPte(LoweredSubject):
         )
 
     def profile(self, case: Case) -> list[int]:
-        """Bytes of keys and values in sink + 2W slots per layer, and of a position for each."""
+        """Bytes per layer of keys and values in sink + 2W slots, and of each slot's position."""
         slots = case.model.sink + 2 * case.window
         return [body.kv_bytes(case, slots) + 8 * slots] * case.model.n_layers
 
@@ -181,7 +181,7 @@ class SinkPte(LoweredSubject):
 
 
 class SinkDynamic:
-    """`enable_attention_sink` for chunks of any length in one program, the export's default."""
+    """`enable_attention_sink` exported for chunks of any length, the release's default."""
 
     name = "executorch.sink.dynamic"
     package = "executorch"
@@ -190,12 +190,12 @@ class SinkDynamic:
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
-        """One case."""
+        """A single case, which is enough to show both."""
         one = case.model.name == "llama3-sink2" and case.schedule.name == "chunk-4"
         return one and case.batch == 1
 
     def open(self, case: Case) -> Decoder:
-        """The transformer itself: there is no program of it."""
+        """The eager transformer: it cannot be exported, so there is no program."""
         return RingDecoder(case, StandIn(transformer(case, dynamic=True), _start_alone))
 
     def exportable(self, case: Case) -> Exportable:
@@ -210,7 +210,7 @@ class SinkDynamic:
 
 
 def transformer(case: Case, *, dynamic: bool) -> nn.Module:
-    """The released transformer with rings behind the sinks, before it is exported."""
+    """The released transformer with sinks and rings, not yet exported."""
     with body.quiet_import():
         from executorch.examples.models.llama.source_transformation.attention_sink import (
             enable_attention_sink,
@@ -228,7 +228,7 @@ def _example(n: int) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def _lower_as_users_do(case: Case) -> Entry:
-    """The steps of ``export_llama`` without a backend, by the release's own manager."""
+    """The steps of ``export_llama`` without a backend, run by the release's own manager."""
     with quiet():
         from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
         from executorch.extension.llm.export.builder import DType, LLMEdgeManager

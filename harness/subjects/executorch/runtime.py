@@ -1,4 +1,4 @@
-"""Lowered programs in the ExecuTorch runtime, in this process, and what their subjects share."""
+"""Lowered programs run by ExecuTorch in this process, and what their subjects share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.subjects.executorch import lowering
 
 
 class Program:
-    """A program with state of its own: each instance starts with its buffers as lowered."""
+    """A program with its own state: in each instance the buffers start as they were lowered."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -25,31 +25,31 @@ class Program:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that were lowered from a graph, without the constant ones."""
+        """Names of the methods that were lowered from a graph, not of the constant ones."""
         return tuple(self.entry.facts["outputs"])
 
     def execute(self, name: str) -> Callable[[Sequence[Any]], list[Tensor]]:
-        """A method, on flattened inputs."""
+        """A method as a function of flattened inputs."""
 
         def run(inputs: Sequence[Any]) -> list[Tensor]:
-            # Asked for each time (it is loaded once): a method alone keeps no program alive.
+            # Looked up on each call (but loaded once): a method does not keep its program alive.
             outputs = self._program.load_method(name).execute(list(inputs))
-            # Outputs lie in the planned memory, which the next call writes again.
+            # Outputs lie in the planned memory, which the next call overwrites.
             return [output.clone() for output in outputs]
 
         return run
 
     def ask(self, name: str) -> Any:
-        """What a constant method answers."""
+        """The value that a constant method returns."""
         return self._program.load_method(name).execute([])[0]
 
     def state_bytes(self, name: str) -> int:
-        """Bytes of a method's mutable buffers, as the runtime says."""
+        """Bytes of a method's mutable buffers, as the runtime reports them."""
         about = self._program.metadata(name)
         return sum(about.attribute_tensor_meta(i).nbytes() for i in range(about.num_attributes()))
 
     def graph(self, name: str = "forward") -> Graph:
-        """A method as the exported module was called, trees of arguments and outputs included."""
+        """A method called like the exported module, with nested arguments and outputs."""
         run = self.execute(name)
         spec = pytree.treespec_loads(self.entry.facts["outputs"][name])
 
@@ -60,7 +60,7 @@ class Program:
 
 
 class Lazy:
-    """A graph that is made when it is first called: dense runs of a decoder need none."""
+    """A graph that is made on its first call: dense runs of a decoder need none."""
 
     def __init__(self, make: Callable[[], Graph]) -> None:
         self._make = make
@@ -74,10 +74,10 @@ class Lazy:
 
 
 class LoweredSubject:
-    """What subjects share whose decoders run a program.
+    """What all subjects share whose decoders run a lowered program.
 
-    `program_bytes` is an optional member of any subject that is lowered: the export check records
-    what it returns, by column.
+    `program_bytes` is an optional member of any lowered subject: the export check records each of
+    its numbers under its name.
     """
 
     name: str
@@ -104,7 +104,7 @@ class LoweredSubject:
         """Raise Unsupported for a batch or dtype that no program is lowered for."""
         if case.batch != 1:
             raise Unsupported(f"programs are lowered for batch 1, got {case.batch}")
-        # A float64 decoder is opened for its dense runs alone.
+        # A float64 decoder is opened only for its dense runs.
         if case.dtype not in {"float32", "float64"}:
             raise Unsupported(f"programs are lowered in float32, got {case.dtype}")
 

@@ -1,10 +1,10 @@
 """ExecuTorch's ring buffers: attention sinks, and local layers without sinks.
 
 `executorch.sink` is `enable_attention_sink` (the export option ``--use_attention_sink S,W``),
-`executorch.ring` is `replace_kv_cache_with_ring_kv_cache` (``--local_global_attention``), both over
-the released Llama transformer with its caches as buffers.  Static shapes: positions of the whole
-chunk are passed as ``input_pos``, and one chunk may cross a wrap; with dynamic shapes 1.4.1 raises
-there.  In both, window means W keys, the query's own included, in rings of 2W slots.
+`executorch.ring` is `replace_kv_cache_with_ring_kv_cache` (``--local_global_attention``).  Both use
+the released Llama transformer, with the caches as its buffers.  Shapes are static: ``input_pos``
+holds the positions of the whole chunk, and a chunk may cross a wrap (with dynamic shapes, 1.4.1
+raises there).  In both, a window is W keys, the query's own included, in a ring of 2W slots.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RingDecoder:
         return logits
 
     def reset(self) -> None:
-        """Start again at position 0: the release has no other way, its caches forget by that."""
+        """Start again at position 0, so that the caches forget: the release has no other way."""
         self.length = 0
 
     def cache_bytes(self) -> list[int]:
@@ -60,7 +60,7 @@ class RingDecoder:
 
 @contextmanager
 def _no_deprecations() -> Iterator[None]:
-    """The release calls a torch function that warns of its removal at each update."""
+    """Hide a warning: at each update the release calls a torch function that is to be removed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="_check_is_size", category=FutureWarning)
         yield
@@ -70,7 +70,7 @@ def _claim_chunks(case: Case) -> None:
     """Raise Unsupported for a feed that the release's own assertions refuse."""
     ring, sink = 2 * case.window, case.model.sink
     for start, end in case.schedule.spans():
-        in_ring = end - max(start, min(end, sink))  # the rest goes to the sinks' own slots
+        in_ring = end - max(start, min(end, sink))  # the rest goes to the slots of the sinks
         if in_ring > ring:
             raise Unsupported(
                 f"a feed of {end - start} puts {in_ring} keys into a ring of {ring} slots; "
@@ -87,7 +87,7 @@ def _transformer(case: Case, table: int) -> tuple[nn.Module, Any]:
 
 
 class Sink:
-    """`enable_attention_sink`; with no sinks, what it makes of a plain window."""
+    """`enable_attention_sink`, with sinks or, with none, for a plain window."""
 
     name = "executorch.sink"
     package = "executorch"
@@ -95,7 +95,7 @@ class Sink:
     schemes = frozenset({"sink", "uniform"})
 
     def open(self, case: Case) -> RingDecoder:
-        """A transformer with empty rings behind the sinks."""
+        """A transformer with empty sinks and rings."""
         with body.quiet_import():
             from executorch.examples.models.llama.source_transformation.attention_sink import (
                 enable_attention_sink,

@@ -1,15 +1,15 @@
 """ExecuTorch's static-shape attention: `StaticAttention` fed by `StaticAttentionIOManager`.
 
-Driven as the release's own runners do (`run_static_llm.py`, `prefill` and `decode` of the
-manager): a graph of a fixed input length, short inputs padded by the manager, all tokens of a
-prompt in one `prefill`, then one-token steps of one `decode`.  The harness feeds chosen tokens
-where `decode` would feed the likeliest one, hence the manager's `_run_once`.
+It is driven as the release's own runners drive it (`run_static_llm.py`, and `prefill` and `decode`
+of the manager): the graph has a fixed input length, the manager pads short inputs, all tokens of a
+prompt go through one `prefill`, and one `decode` then takes one-token steps.  The harness feeds
+chosen tokens where `decode` would feed the likeliest one, so it calls the manager's `_run_once`.
 
-**Conventions, converted here once.**  The release's cache length C counts keys *before* the
-chunk; a trained window of W keys, the query's own included, is C = W - 1.  1.4.1 then states a
-law of its own: the query at p of a chunk that starts at s sees C + (p - s) + 1 keys, all of its
-chunk and C before it.  `executorch.static*` are judged by the exact window, `….stated` by that
-law, so that what breaks it too shows by itself.
+**Conventions** are converted here and nowhere else.  The release's cache length C counts the keys
+*before* the chunk; a trained window of W keys, the query's own included, is C = W - 1.  1.4.1 then
+states a law of its own: the query at p of a chunk that starts at s sees C + (p - s) + 1 keys, the
+chunk so far and C keys before it.  `executorch.static*` are judged by the exact window, `….stated`
+by that law, so that what breaks even that law shows separately.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from harness.subjects.executorch import body
 class StaticAttentionDecoder:
     """One run of the static graph, its caches and masks held by the manager.
 
-    A feed is one run of the graph; one that is longer than the graph's input raises there.
+    A feed is one run of the graph; the release raises for a feed longer than the graph's input.
     """
 
     def __init__(self, case: Case, style: str, split: bool) -> None:
         body.claim_geometry(case.model)
         if case.model.window == 1:
             raise Unsupported(
-                "a window of one key is a cache length of 0, which the release keeps for layers "
+                "a window of one key is a cache length of 0, which the release reserves for layers "
                 "that have no cache at all"
             )
         self.case = case
         self.input_len = case.max_chunk
-        # The manager slices the rotary table by padded chunks, beyond the end of the context.
+        # The manager slices the rotary table in padded chunks, past the end of the context.
         table = body.table_length(case.max_context + case.max_chunk)
         weights = (case.model, case.vocab, case.weights_seed)
         self.model = _static_model(*weights, case.dtype, table, split)
@@ -58,13 +58,13 @@ class StaticAttentionDecoder:
         if call != self._open_call:
             self._begin_call()
         logits: Tensor = self.manager._run_once(self.model, tokens)[0]
-        # A prompt's last chunk may be short; what follows that is another call of the manager.
+        # Only a prompt's last chunk may be short: what follows it is a new call of the manager.
         full = tokens.shape[1] % self.input_len == 0
         self._open_call = call if call == "decode" or full else None
         return logits[:, : tokens.shape[1]]
 
     def _begin_call(self) -> None:
-        """What `prefill` and `decode` do first: the causal mask inside the chunk."""
+        """Set the causal mask inside the chunk, as `prefill` and `decode` do first."""
         manager = self.manager
         ones = torch.full((1, self.input_len, self.input_len), manager.mask_val)
         for mask in manager._masks.values():
@@ -77,7 +77,7 @@ class StaticAttentionDecoder:
     def cache_bytes(self) -> list[int]:
         held: list[list[Tensor]] = [[] for _ in range(self.case.model.n_layers)]
         for caches in (self.manager.k_caches, self.manager.v_caches):
-            for key, cache in caches.items():  # keys read "l<layer>,h<head>"
+            for key, cache in caches.items():  # keys look like "l<layer>,h<head>"
                 held[int(key.partition(",")[0][1:])].append(cache)
         return [storage_bytes(tensors) for tensors in held]
 
@@ -87,7 +87,7 @@ class StaticAttentionDecoder:
 
 
 class StatedStaticDecoder(StaticAttentionDecoder):
-    """The same run, measured by the law that 1.4.1 states for itself."""
+    """The same run, judged by the law that 1.4.1 states for itself."""
 
     def stated_masks(self, n: int) -> list[Tensor]:
         """One bool (n, n) mask per layer: C keys before the chunk and the chunk so far."""
@@ -121,9 +121,9 @@ def chunk_starts(schedule: Schedule) -> list[int]:
 def _static_model(
     model: Model, vocab: int, seed: int, dtype: str, table: int, split: bool
 ) -> nn.Module:
-    """The dense transformer with its attention made static: weights are shared by value.
+    """The dense transformer with its attention made static, and with equal weights.
 
-    Without state of its own (caches are inputs and outputs), so shared between cases.
+    It has no state (caches are inputs and outputs), so cases share it.
     """
     with body.quiet_import():
         from executorch.examples.models.llama.static_attention import (
@@ -138,7 +138,7 @@ def _manager(case: Case, model: nn.Module, style: str, split: bool) -> Any:
     """The release's I/O manager with empty caches.
 
     With unsplit heads it is made from the configuration, as the runners do; with split heads from
-    the module, the other way that it offers.
+    the module, the other way that the release offers.
     """
     with body.quiet_import():
         from executorch.examples.models.llama.static_attention import StaticAttentionIOManager
@@ -175,25 +175,25 @@ class _Static:
         return StaticAttentionDecoder(case, self.style, self.split)
 
     def profile(self, case: Case) -> list[int]:
-        """Bytes of each layer's cache: the KV heads alone, C slots."""
+        """Bytes of each layer's cache: C slots of the KV heads only."""
         return [body.kv_bytes(case, length) for length in cache_lens(case)]
 
 
 class Static(_Static):
-    """Style shift_pointer: the newest keys at the end of the cache."""
+    """`StaticAttention`, style shift_pointer: the newest keys are at the end of the cache."""
 
     name = "executorch.static"
 
 
 class StaticSmart(_Static):
-    """Style smart_mask: keys stay in their slots, the mask tells which are live."""
+    """`StaticAttention`, style smart_mask: keys keep their slots, the mask opens the live ones."""
 
     name = "executorch.static.smart"
     style = "smart_mask"
 
 
 class StaticSplit(_Static):
-    """Attention and caches split by head (`split_mha`), as for accelerators without 4-D matmul."""
+    """`StaticAttention` split by head (`split_mha`), as for accelerators without 4-D matmul."""
 
     name = "executorch.static.split"
     split = True
@@ -209,13 +209,13 @@ class _Stated(_Static):
 
 
 class StaticStated(_Stated):
-    """shift_pointer by its own law."""
+    """`executorch.static`, judged by the law that the release states for itself."""
 
     name = "executorch.static.stated"
 
 
 class StaticSmartStated(_Stated):
-    """smart_mask by its own law."""
+    """`executorch.static.smart`, judged by the law that the release states for itself."""
 
     name = "executorch.static.smart.stated"
     style = "smart_mask"

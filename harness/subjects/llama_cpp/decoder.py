@@ -1,8 +1,8 @@
-"""llama.cpp, as the `xllamacpp` wheel carries it: a whole decoder behind its C API.
+"""llama.cpp from the `xllamacpp` wheel: a whole decoder, called through its C API.
 
-Every geometry that is claimed gets the body of a tiny random Gemma 3, written as GGUF: its sliding
-layers are the ones that llama.cpp bounds.  Gemma 3's pattern is fixed there, five sliding layers
-and a full one, so that up to five layers of one window make a uniform model.
+Every geometry that is claimed is run as a tiny random Gemma 3, written as GGUF, because llama.cpp
+bounds Gemma 3's sliding layers.  It fixes Gemma 3's pattern at five sliding layers and a full one,
+so a uniform model has at most five layers.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from harness.results.finding import NAMES
 from harness.runtimes import gemma3, gguf_file, llama_sequences
 from harness.runtimes.llama_context import LlamaContext, LlamaModel, Options
 
-#: Sequences that one context holds; llama.cpp takes no more than 256.
+#: The most sequences in one context here; llama.cpp takes no more than 256.
 _MOST_SEQUENCES = 64
 _MICRO_BATCH = 64
-#: llama.cpp rounds contexts, and windows with a micro-batch, up to so many cells.
+#: llama.cpp rounds contexts, and windows plus a micro-batch, up to a multiple of this many cells.
 CELLS = 256
 
 
@@ -45,16 +45,16 @@ class LlamaDecoder:
 
     @property
     def context(self) -> LlamaContext:
-        """The context, made when first needed: in float64 there is only the dense reference."""
+        """The context, made on first use: a float64 decoder only runs the dense reference."""
         if self._context is None:
             if self.case.dtype != "float32":
-                raise Unsupported("shown in float32")
+                raise Unsupported("claimed in float32 only")
             model = loaded(self.case.model, self.case.vocab, self.case.weights_seed)
             self._context = LlamaContext(model, self.options())
         return self._context
 
     def options(self) -> Options:
-        """Float32 keys and values and plain attention, so that rounding hides no key."""
+        """Float32 keys and values and no flash attention, so that rounding cannot hide a key."""
         fed = self.case.batch * self.case.max_chunk
         return Options(
             n_ctx=self.case.batch * padded(self.case.max_context),
@@ -71,7 +71,7 @@ class LlamaDecoder:
         context, most = self.context, self.options().n_batch
         check_tokens(tokens, self.case.batch, self.case.vocab)
         if tokens.numel() > most:
-            raise ValueError(f"n_batch={most} tokens at most, got {tokens.numel()}")
+            raise ValueError(f"takes at most n_batch={most} tokens, got {tokens.numel()}")
         rows = range(self.case.batch)
         logits = llama_sequences.decode(context, tokens, self.length, rows, self.case.vocab)
         self.length += tokens.shape[1]
@@ -83,13 +83,13 @@ class LlamaDecoder:
         self.length = 0
 
     def rewind(self, length: int) -> None:
-        """``llama_memory_seq_rm`` from `length` on, as for rejected drafts.
+        """``llama_memory_seq_rm`` for positions >= length, as applications do for rejected drafts.
 
-        Raises RuntimeError where it says that it cannot.
+        Raises RuntimeError if it says that it cannot.
         """
         for row in range(self.case.batch):
             if not llama_sequences.forget(self.context, row, length):
-                raise RuntimeError(f"llama_memory_seq_rm refused to remove from {length} on")
+                raise RuntimeError(f"llama_memory_seq_rm refused to remove positions >= {length}")
         self.length = length
 
     def cache_bytes(self) -> list[int]:
@@ -119,7 +119,7 @@ class LlamaCppSubject:
         "llama3",
     )
 
-    #: Not what PyTorch's allocator would have to see.
+    #: All but the check that needs PyTorch's allocator.
     checks = frozenset(NAMES) - {"peak_bytes"}
 
     @classmethod
@@ -127,17 +127,17 @@ class LlamaCppSubject:
         """False for other models, and for byte counts that say little."""
         if case.model.name.partition(".")[0] not in cls.models:
             return False
-        # 256 cells are the least that llama.cpp allocates: thirty of these windows.
+        # llama.cpp allocates at least 256 cells, thirty times these windows.
         return check != "cache_bytes" or case.model.name == "llama3"
 
     def open(self, case: Case) -> LlamaDecoder:
         """A fresh decoder.  Raises Unsupported for a model or batch that is not claimed."""
         if case.model.name.partition(".")[0] not in self.models:
-            raise Unsupported(f"shown on {', '.join(self.models)} only")
+            raise Unsupported(f"claimed for {', '.join(self.models)} only")
         return self.decoder(case)
 
     def profile(self, case: Case) -> list[int]:
-        """Bytes per layer by the estimator's profile."""
+        """Bytes per layer, from the estimator's profile of llama.cpp."""
         options = self.decoder(case).options()
         runtime = LlamaCpp(options.n_batch, options.n_ubatch, flash_attention=False)
         request = Request(options.n_ctx, case.batch, k_type="f32", v_type="f32")
@@ -146,7 +146,7 @@ class LlamaCppSubject:
 
 @lru_cache(maxsize=64)
 def loaded(model: Model, vocab: int, seed: int) -> LlamaModel:
-    """The GGUF of a model, written and loaded; kept and shared."""
+    """A model, written as GGUF and loaded; kept and shared between cases."""
     path = Path(_folder()) / f"{model.name}-{seed}.gguf"
     weights, sizes = gemma3.make(model, vocab, seed).gguf(), (gemma3.HIDDEN, gemma3.FEED_FORWARD)
     gguf_file.write_weights(gemma3.as_gemma3(model), path, weights, *sizes)
@@ -154,7 +154,7 @@ def loaded(model: Model, vocab: int, seed: int) -> LlamaModel:
 
 
 def padded(positions: int) -> int:
-    """Cells that llama.cpp gives to a sequence of so many positions."""
+    """Cells that llama.cpp gives to a sequence of this many positions."""
     return -(-positions // CELLS) * CELLS
 
 

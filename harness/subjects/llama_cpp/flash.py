@@ -1,4 +1,4 @@
-"""llama.cpp as its command line opens a context: flash attention, keys and values in float16."""
+"""llama.cpp as its command line runs it: flash attention, keys and values in float16."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class FlashDecoder(LlamaDecoder):
     """The fused kernel over a float16 cache."""
 
     def options(self) -> Options:
-        """As `llama-cli` without options."""
+        """As `llama-cli` sets them without options."""
         return replace(super().options(), flash="on", k_type="f16", v_type="f16")
 
 
 class Flash(LlamaCppSubject):
-    """llama.cpp with flash attention: who attends to whom, resets and purity.
+    """llama.cpp with flash attention; `values` and what depends on a bound are left out.
 
-    The kernel sums values in float16, in an order of its own, so that no dense run in float32
-    tells how far its values may be off; with plain attention they are shown.
+    The kernel sums values in float16, in its own order, so no dense float32 run can say how far off
+    they may be.  `llama.cpp` checks them with plain attention.
     """
 
     name = "llama.cpp.flash"
     decoder = FlashDecoder
-    checks = frozenset({"visibility", "reset", "purity"})  # what needs no bound of float16
+    checks = frozenset({"visibility", "reset", "purity"})  # those that need no bound

@@ -1,8 +1,8 @@
-"""llama.cpp with two conversations in one unified cache, as a server with parallel slots has it.
+"""llama.cpp with two conversations in one unified cache, as in a server with parallel slots.
 
-What one conversation's windows have passed is room for the other: a short window loses its cells
-as soon as the neighbour speaks, where by itself it would need hundreds of tokens.  So eviction is
-reached at any window, and with it what ``llama_memory_seq_rm`` promises behind it.
+Cells that one conversation's window has passed are free for the other: a short window loses them as
+soon as the other conversation is fed, where alone it would need hundreds of tokens.  So eviction
+happens at any window, and shows whether rewinds by ``llama_memory_seq_rm`` are right after it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NEIGHBOUR = 1
 
 
 class SharedDecoder(LlamaDecoder):
-    """After each feed another request of as many tokens as there are cells comes, and goes."""
+    """After each feed, a second conversation takes as many tokens as there are cells, and ends."""
 
     def __init__(self, case: Case) -> None:
         if case.batch != 1:
-            raise Unsupported("one conversation beside its neighbour")
+            raise Unsupported("claimed at batch 1 only, beside a second conversation")
         super().__init__(case)
 
     def options(self) -> Options:
@@ -35,20 +35,20 @@ class SharedDecoder(LlamaDecoder):
         return replace(super().options(), n_ctx=room, n_seq_max=2, unified=True)
 
     def feed(self, tokens: Tensor) -> Tensor:
-        """Feed the conversation, then its neighbour."""
+        """Feed the conversation, then the second one."""
         logits = super().feed(tokens)
         self._neighbour_speaks()
         return logits
 
     def _neighbour_speaks(self) -> None:
-        """Sliding layers have CELLS cells: so many tokens pass over every one that is free."""
+        """Sliding layers have CELLS cells: as many tokens overwrite every free one."""
         spoken = torch.zeros(1, CELLS, dtype=torch.int64)
         llama_sequences.decode(self.context, spoken, 0, [_NEIGHBOUR], self.case.vocab)
         llama_sequences.forget(self.context, _NEIGHBOUR, 0)
 
 
 class Shared(LlamaCppSubject):
-    """llama.cpp beside a neighbour."""
+    """llama.cpp with a second conversation in the same cache."""
 
     name = "llama.cpp.shared"
     decoder = SharedDecoder
@@ -57,7 +57,7 @@ class Shared(LlamaCppSubject):
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """Values and rewinds; visibility, one run per token, under one schedule that evicts."""
+        """`values` and `rewind`; `visibility`, one run per token, on one schedule that evicts."""
         if case.batch != 1 or not super().covers(check, case):
             return False
         if check == "visibility":

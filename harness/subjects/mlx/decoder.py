@@ -1,6 +1,6 @@
 """mlx-lm's Gemma 3 on the CPU, driven through ``model(tokens, cache=cache)`` as `generate` does.
 
-Every geometry that is claimed gets the body of a tiny random Gemma 3; sliding layers have a
+Every geometry that is claimed is run as a tiny random Gemma 3; sliding layers have a
 RotatingKVCache, full layers a KVCache.
 """
 
@@ -38,16 +38,16 @@ class MlxDecoder:
 
     @property
     def model(self) -> Any:
-        """The model, made when first needed: in float64 there is only the dense reference."""
+        """The model, made on first use: a float64 decoder only runs the dense reference."""
         if self._model is None:
             if self.case.dtype != "float32":
-                raise Unsupported("shown in float32")
+                raise Unsupported("claimed in float32 only")
             self._model = built(self.case.model, self.case.vocab, self.case.weights_seed)
         return self._model
 
     def feed(self, tokens: Tensor) -> Tensor:
         """tokens (B, t) int64 -> logits (B, t, V)."""
-        # MLX reads whatever lies behind a table for an index outside of it.
+        # For an index outside a table MLX reads whatever memory follows it.
         check_tokens(tokens, self.case.batch, self.case.vocab)
         return to_torch(self.model(to_mlx(tokens), cache=self.cache or self.reset()))
 
@@ -86,25 +86,25 @@ class MlxSubject:
     schemes = frozenset({"full", "uniform", "interleaved"})
     models = ("gemma3", "mistral", "mistral-w1", "mistral-w9", "mistral-w64", "llama3")
 
-    #: Not what PyTorch's allocator would have to see.
+    #: All but the check that needs PyTorch's allocator.
     checks = frozenset(NAMES) - {"peak_bytes"}
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for other models, and for bytes after one long prompt."""
+        """False for other models, and for `cache_bytes` after one long prompt."""
         if case.model.name.partition(".")[0] not in cls.models:
             return False
-        # After one long prompt the check asks PyTorch's allocator, which knows no arrays of MLX.
+        # After one long prompt the check asks PyTorch's allocator, which does not see MLX's arrays.
         return check != "cache_bytes" or case.max_chunk <= 2 * case.window
 
     def open(self, case: Case) -> MlxDecoder:
         """A fresh decoder.  Raises Unsupported for a model that is not claimed."""
         if case.model.name.partition(".")[0] not in self.models:
-            raise Unsupported(f"shown on {', '.join(self.models)} only")
+            raise Unsupported(f"claimed for {', '.join(self.models)} only")
         return MlxDecoder(case)
 
     def profile(self, case: Case) -> list[int]:
-        """Bytes per layer by the estimator's profile, fed as the schedule feeds."""
+        """Bytes per layer, from the estimator's profile of mlx-lm, with the schedule's prompt."""
         sizes = [step.n for step in case.schedule.steps if isinstance(step, Feed)]
         prompt = sum(n for n in sizes if n > 1) + 1  # the profile's prompt ends in a single token
         request = Request(sum(sizes), case.batch, prompt=prompt, k_type="f32", v_type="f32")
@@ -115,7 +115,7 @@ class MlxSubject:
 
 @lru_cache(maxsize=64)
 def built(model: Model, vocab: int, seed: int) -> Any:
-    """The mlx-lm model of a geometry; kept and shared.
+    """The mlx-lm model of a geometry; kept and shared between cases.
 
     Raises Unsupported for a pattern of layers that Gemma 3 in mlx-lm cannot have.
     """
@@ -137,7 +137,7 @@ def built(model: Model, vocab: int, seed: int) -> Any:
         sliding_window_pattern=pattern,
     )
     out = Gemma3(args)
-    # Where all layers slide, the full one that the class insists on is cut off.
+    # If all layers slide, the full layer that the class requires is cut off.
     out.model.layers = out.model.layers[: model.n_layers]
     weights = gemma3.make(model, vocab, seed).checkpoint()
     named = {name: to_mlx(tensor) for name, tensor in weights.items()}
@@ -154,5 +154,5 @@ def _pattern(model: Model) -> tuple[int, int]:
         return model.n_layers + 1, model.n_layers + 1
     pattern = slides.index(False) + 1
     if slides != [(i + 1) % pattern != 0 for i in range(model.n_layers)]:
-        raise Unsupported(f"mlx-lm's Gemma 3 has no such pattern: {model.layer_types}")
+        raise Unsupported(f"mlx-lm's Gemma 3 cannot have these layers: {model.layer_types}")
     return pattern, model.n_layers

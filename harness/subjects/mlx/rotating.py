@@ -1,7 +1,7 @@
-"""mlx-lm's RotatingKVCache as one layer's cache, sinks included, under the harness's body.
+"""mlx-lm's RotatingKVCache as one layer's cache, sinks included, in the harness's small decoder.
 
 ``make_prompt_cache(model, max_kv_size)`` makes one with ``keep=4`` for every layer: the first
-positions stay, the others turn over behind them.
+positions stay, the others are overwritten in turn.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from harness.runtimes.mlx_arrays import to_mlx, to_torch
 
 
 class RotatingLayer:
-    """RotatingKVCache of window + sink slots, of which the sinks are kept."""
+    """A RotatingKVCache of window + sink slots that keeps the sinks."""
 
     def __init__(self, layer: Layer, shape: CacheShape) -> None:
         if layer.window is None:
-            raise Unsupported("a RotatingKVCache is for a window")
+            raise Unsupported("a RotatingKVCache needs a window")
         self.size, self.keep = layer.window + layer.sink, layer.sink
         self.expected = (shape.batch, shape.n_kv_heads, shape.head_dim, shape.dtype)
         self.cache = self._new()
@@ -47,7 +47,7 @@ class RotatingLayer:
         return int(self.cache.nbytes)
 
     def rewind(self, length: int) -> None:
-        """`trim`.  Raises RuntimeError where the cache says that it cannot be trimmed."""
+        """`trim`.  Raises RuntimeError if the cache says that it cannot be trimmed."""
         if not self.cache.is_trimmable():
             raise RuntimeError(f"cannot go back to {length}: is_trimmable() is False")
         self.cache.trim(self.cache.offset - length)
@@ -68,7 +68,7 @@ class Rotating:
     package = "mlx-lm"
     name = "mlx.rotating"
     schemes = frozenset({"uniform", "sink"})
-    #: Not bytes, which the harness would look for in PyTorch's storages.
+    #: Not the bytes: the harness would look for them in PyTorch's storages.
     checks = frozenset(NAMES) - {"cache_bytes", "peak_bytes"}
 
     def new_cache(self, layer: Layer, shape: CacheShape) -> LayerCache:

@@ -1,4 +1,4 @@
-"""The band of blocks as subjects: with its own block sizes, and with tiny ones."""
+"""Block-banded attention as subjects: with its own block sizes, and with tiny ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.schemes.band.kernel import Sizes, banded
 
 
 class Banded:
-    """`banded` as it is used."""
+    """`harness.schemes.band.kernel.banded`, with its own block sizes."""
 
     name = "harness.banded"
     suite = "fa2_routing"
@@ -23,18 +23,18 @@ class Banded:
 
 
 class TinyBlocks(Banded):
-    """Blocks of three queries and five keys: tiny models then have many of them, and ragged ends.
+    """`banded` in blocks of 3 queries and 5 keys: many blocks, and ragged ends, in tiny models.
 
-    By default a block is never below 64 rows, which is longer than most schedules.
+    By default a block has at least 64 rows, which is longer than most schedules.
     """
 
     name = "harness.banded.blocks"
-    linear_memory = False  # 1024 rows are no multiple of 3: the last block differs
+    linear_memory = False  # 1024 rows are not a multiple of 3, so the last block differs
     sizes = Sizes(3, 5)
 
 
 def window_of(layer: Layer) -> int:
-    """The window of a layer that has nothing else.  Raises Unsupported for any other."""
+    """The window of a layer without sinks or chunks.  Raises Unsupported for any other."""
     if layer.window is None or layer.sink or layer.chunk is not None:
-        raise Unsupported(f"needs a layer with a window and no more, got {layer}")
+        raise Unsupported(f"needs a layer with a window and nothing else, got {layer}")
     return layer.window

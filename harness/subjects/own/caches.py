@@ -37,7 +37,7 @@ class Sdpa:
 
 
 class Full:
-    """`GrowingCache`: all keys, for full attention."""
+    """`GrowingCache`: keeps all keys, for full attention."""
 
     name = "harness.full"
     schemes = frozenset({"full"})
@@ -45,7 +45,7 @@ class Full:
     def new_cache(self, layer: Layer, shape: CacheShape) -> GrowingCache:
         return GrowingCache(layer, shape)
 
-    def profile(self, layer: Layer, shape: CacheShape) -> int:  # noqa: ARG002  # any law
+    def profile(self, layer: Layer, shape: CacheShape) -> int:  # noqa: ARG002  # for any law
         """Bytes at max_context: a growing cache has no other steady state."""
         return shape.max_context * _slot_bytes(shape)
 
@@ -64,7 +64,7 @@ class Sink:
         return own_export.sink_exportable(case)
 
     def profile(self, layer: Layer, shape: CacheShape) -> int:
-        """Bytes of sink + ring slots and of the position of each, at any context."""
+        """Bytes of the sink and ring slots and of each slot's position; the same at any context."""
         return ring_bytes(layer, shape)
 
 
@@ -84,7 +84,7 @@ class Evict:
 
 
 class Static:
-    """The static graph, "shift_pointer", one cache per layer; shorter feeds are padded."""
+    """The static graph in style "shift_pointer", one cache per layer; shorter feeds are padded."""
 
     name = "harness.static"
     dense_key = "harness.static"
@@ -92,14 +92,14 @@ class Static:
     style: Style = "shift_pointer"
     split_heads = False
     transpose_k = False
-    #: A model that adds nothing: the exporters' reduction of gemma4-e2b, which is run itself.
+    #: It adds nothing: it is what exporters reduce gemma4-e2b to, which is run itself.
     left_out = frozenset({"gemma4-static"})
-    #: Models whose graph is exported by another style of the scheme: a deep one takes a second.
+    #: Models whose graph another style exports already: exporting a deep one takes a second.
     not_exported: frozenset[str] = frozenset()
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for models that are left out, and for graphs that another style exports alike."""
+        """False for models that are left out, and for graphs that another style exports already."""
         name = case.model.name.partition(".")[0]
         return name not in cls.left_out and not (check == "export" and name in cls.not_exported)
 
@@ -117,7 +117,7 @@ class Static:
         return own_export.static_exportable(case, self._layout(case), self.input_lens(case))
 
     def profile(self, case: Case) -> list[int]:
-        """Bytes of keys and values of cache_len slots per layer, at any context."""
+        """Bytes of each layer's keys and values in cache_len slots; the same at any context."""
         layout = self._layout(case)
         return [layout.layer_bytes(i) for i in range(case.model.n_layers)]
 
@@ -128,7 +128,7 @@ class Static:
     def _layout(self, case: Case) -> StaticLayout:
         # Room for the padding of a last chunk that starts just before the end of the context.
         longest = max(self.input_lens(case))
-        # Beside the sinks there is one slot at least, however short the context.
+        # Besides the sinks there is at least one slot, however short the context.
         context = max(case.max_context, case.model.sink + 1)
         return StaticLayout(
             case.model,
@@ -142,11 +142,11 @@ class Static:
 
 
 class StaticSmart(Static):
-    """ "smart_mask", with chunks half as long as the feeds, so that these are split."""
+    """The static graph in style "smart_mask", in chunks half as long as the longest feed."""
 
     name = "harness.static.smart"
     style: Style = "smart_mask"
-    #: gemma4-26b is gemma4-e2b with caches of its own, and gemma3 with another pattern.
+    #: gemma4-26b is gemma4-e2b without shared caches, and gemma3 with another layer pattern.
     left_out = Static.left_out | {"gemma4-26b"}
     not_exported = frozenset({"gemma4-e2b"})
 
@@ -155,12 +155,12 @@ class StaticSmart(Static):
 
 
 class StaticSplit(Static):
-    """One cache per head, keys transposed, prefill and decode graphs over the same caches."""
+    """The static graph with transposed keys and a cache per head, for prefill and decode graphs."""
 
     name = "harness.static.split"
     split_heads = True
     transpose_k = True
-    #: Their heads are split as those of gemma2, gemma3 and mistral are.
+    #: Their heads are split just like those of gemma2, gemma3 and mistral.
     left_out = Static.left_out | {"gemma4-26b", "gpt-oss", "cohere2", "qwen2", "mistral-w9"}
     not_exported = frozenset({"gemma4-e2b"})
 

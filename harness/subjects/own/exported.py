@@ -1,7 +1,7 @@
 """The harness's own schemes as graphs to export, and as decoders around such a graph.
 
-What stands for the graph is the caller's choice: the module itself, an exported program, a method
-of a lowered one.  The rest (caches, masks, positions, splitting) is the same code for all of them.
+The caller chooses what runs as the graph: the module itself, an exported program, or a method of a
+lowered one.  The rest (caches, masks, positions, splitting) is the same code for all of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class IO(Protocol):
 
 
 class IORun:
-    """An `IO` as a `Decoder`, with the dense run of the case's weights beside it."""
+    """An `IO` as a `Decoder`, together with the dense run of the case's weights."""
 
     def __init__(self, io: IO, case: Case) -> None:
         self.io, self.case = io, case
@@ -89,7 +89,7 @@ def static_exportable(case: Case, layout: StaticLayout, input_lens: Sequence[int
 
 
 def sink_layout(case: Case, max_chunk: int) -> SinkLayout:
-    """Rings for a case.  Raises Unsupported for a model with a layer that has no window."""
+    """Rings for a case.  Raises Unsupported if a layer has no window, or has a chunk."""
     for layer in case.model.layers:
         if layer.window is None or layer.chunk is not None:
             raise Unsupported(f"needs layers with a window, got {layer}")
@@ -115,7 +115,7 @@ def sink_dynamic(layout: SinkLayout) -> Dynamic:
 def sink_exportable(case: Case, max_chunk: int | None = None) -> Exportable:
     """The sink ring scheme of a case: one static method for each chunk length, or a dynamic one.
 
-    max_chunk: of the layout; by default the longest that a full ring takes at once.
+    max_chunk: of the layout; by default the longest chunk that a full ring takes at once.
     """
     layout = sink_layout(case, max_chunk or case.window + 1)
     io = SinkIO(layout, torch.nn.Identity(), case.vocab)

@@ -1,8 +1,8 @@
 """The harness's own schemes lowered to .pte and run by the ExecuTorch runtime.
 
-Few programs: each serves every schedule of its model.  A static program has a prefill and a decode
-method over the same caches, and is fed by its own metadata; a sink program has one method for
-chunks of any length, and its rings are buffers inside it.
+There are few programs: each serves every schedule of its model.  A static program has a prefill and
+a decode method over the same caches, and is fed as its own metadata says; a sink program has one
+method for chunks of any length, and its rings are buffers inside it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from harness.subjects.executorch.lowering import Backend, cached, lower
 from harness.subjects.executorch.runtime import Lazy, LoweredSubject, Program
 from harness.subjects.own import exported as own
 
-#: Positions that full layers of a static program are lowered for, the longest chunk included.
+#: Positions that full layers of a static program are lowered for, including the longest chunk.
 CONTEXT = 128
 
-#: A static program of more layers has a single method.
+#: A static program with more layers than this has a single method.
 DEEP = 4
 
-#: Schedules of checks that are not run on all of them.  A decoder of batch 1 is probed once for
-#: each token, every feed a call of the runtime; host memory says nothing about a program's.
+#: Schedules of each check that does not run on all of them.  `visibility` runs a decoder of batch 1
+#: once per token.  `peak_bytes` sees only the host's memory, not the program's.
 _SCHEDULES = {
     "visibility": {"prefill-3w+5", "decode-3wraps", "chunk-4", "chunk-w+1", "ragged-primes"},
     "export": {"chunk-4", "decode-3wraps"},
@@ -42,7 +42,7 @@ class _Own(LoweredSubject):
     """What the subjects have in common."""
 
     backend: Backend = "portable"
-    #: By name; of one-layer models their own.
+    #: Names of models; one-layer models are listed by name, too.
     models: frozenset[str] = frozenset()
 
     @classmethod
@@ -59,9 +59,9 @@ class _Own(LoweredSubject):
 
 
 class StaticPte(_Own):
-    """The static scheme with portable kernels, chunks of 4 and of 1, "shift_pointer".
+    """The static graph as .pte: portable kernels, style "shift_pointer", chunks of 4 and of 1.
 
-    Deep models have a single method: lowering takes a second for each layer of each.
+    Deep models have a single method: lowering takes a second per layer and method.
     """
 
     name = "harness.static.pte"
@@ -72,7 +72,7 @@ class StaticPte(_Own):
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """As all; byte runs outgrow the context that full layers are lowered for."""
+        """As above, without `cache_bytes` of full layers: it outgrows their context."""
         bounded = all(layer.bounded for layer in case.model.layers)
         return super().covers(check, case) and (bounded or check != "cache_bytes")
 
@@ -81,7 +81,7 @@ class StaticPte(_Own):
         return (self.chunk,) if case.model.n_layers > DEEP else (self.chunk, 1)
 
     def open(self, case: Case) -> Decoder:
-        """A decoder around the program.  Raises Unsupported for what it is not lowered for."""
+        """A decoder around the program.  Raises Unsupported for what it was not lowered for."""
         self.claim(case)
         methods = own.static_methods(self.input_lens(case))
         graph = Lazy(lambda: _by_metadata(self.program(case)))
@@ -93,12 +93,12 @@ class StaticPte(_Own):
         return own.static_exportable(case, self._layout(case), self.input_lens(case))
 
     def profile(self, case: Case) -> list[int]:
-        """Bytes of keys and values of cache_len slots per layer, at any context."""
+        """Bytes of each layer's keys and values in cache_len slots; the same at any context."""
         layout = self._layout(case)
         return [layout.layer_bytes(i) for i in range(case.model.n_layers)]
 
     def lowered(self, case: Case) -> Entry:
-        """The program of a case's model, its metadata in constant methods."""
+        """The program of a case's model, with its metadata in constant methods."""
         layout = self._layout(case)
 
         def make() -> Entry:
@@ -112,7 +112,7 @@ class StaticPte(_Own):
         room = CONTEXT - self.chunk
         if case.max_context > room and not all(layer.bounded for layer in case.model.layers):
             raise Unsupported(
-                f"full layers are lowered for {room} positions, the case has {case.max_context}"
+                f"full layers are lowered for {room} positions, the case needs {case.max_context}"
             )
         lens = model_cache_lens(case.model, CONTEXT, self.chunk)
         dtype = getattr(torch, case.dtype)
@@ -120,12 +120,12 @@ class StaticPte(_Own):
 
 
 def _by_metadata(program: Program) -> Graph:
-    """A static program's methods, fed by what the program says of itself."""
+    """A static program's methods, fed as the program's own metadata says."""
     return FlatGraph({name: program.execute(name) for name in program.methods}, program.ask)
 
 
 class StaticXnnpack(StaticPte):
-    """The same delegated to XNNPACK, chunks of 5 alone, "smart_mask"."""
+    """The static graph as .pte, delegated to XNNPACK: style "smart_mask", chunks of 5 only."""
 
     name = "harness.static.pte.xnnpack"
     backend: Backend = "xnnpack"
@@ -139,14 +139,14 @@ class StaticXnnpack(StaticPte):
 
 
 class SinkPte(_Own):
-    """The sink ring with portable kernels, chunks of up to window + 1."""
+    """`harness.sink` as .pte with portable kernels, for chunks of up to window + 1."""
 
     name = "harness.sink.pte"
     schemes = frozenset({"sink", "uniform"})
     models = frozenset({"llama3-sink2", "llama3-sink4", "llama3-sink4.sliding", "mistral"})
 
     def open(self, case: Case) -> Decoder:
-        """A decoder around the program.  Raises Unsupported for what it is not lowered for."""
+        """A decoder around the program.  Raises Unsupported for what it was not lowered for."""
         self.claim(case)
         graph = Lazy(lambda: self.program(case).graph())
         return own.sink_run(case, self._layout(case), graph)
@@ -180,7 +180,7 @@ class SinkPte(_Own):
 
 
 class SinkXnnpack(SinkPte):
-    """The same delegated to XNNPACK."""
+    """`harness.sink` as .pte, delegated to XNNPACK."""
 
     name = "harness.sink.pte.xnnpack"
     backend: Backend = "xnnpack"

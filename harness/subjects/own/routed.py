@@ -1,4 +1,4 @@
-"""The router as subjects: one layer's call, and whole transformers models behind it."""
+"""The router as subjects: called for one layer, and inside whole transformers models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.subjects.transformers.caches import DynamicDecoder, SdpaDynamic
 
 
 class LayerModule(nn.Module):
-    """What an attention function reads of the module that calls it."""
+    """The attributes that an attention function reads from the module that calls it."""
 
     def __init__(self, groups: int, window: int | None, *, is_causal: bool = True) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class LayerModule(nn.Module):
 class RoutedLayer:
     """A router in front of transformers' sdpa function, called as a sliding layer calls it.
 
-    The mask is bool, made once for all rows of the batch: `expand` gives it the batch's size.
+    The bool mask is made once for all rows of the batch: `expand` gives it the batch's size.
     """
 
     name = "harness.routed.layer"
@@ -51,7 +51,7 @@ def original() -> AttentionFunction:
 
 
 class RoutedDecoder(DynamicDecoder):
-    """Every feed under the router; a prefill is routed, what follows on a cache is passed on."""
+    """Every feed runs under the router: a prefill is routed, feeds onto a cache are passed on."""
 
     def feed(self, tokens: Tensor) -> Tensor:
         with routing():
@@ -59,9 +59,9 @@ class RoutedDecoder(DynamicDecoder):
 
 
 class Routed(SdpaDynamic):
-    """Tiny Gemma 4, Gemma 3 and Mistral of transformers with a DynamicCache, routed.
+    """transformers' tiny Gemma 4, Gemma 3 and Mistral with a DynamicCache, under the router.
 
-    What caches get right or wrong does not change with the router: they are judged without it.
+    The router does not change what caches get right or wrong: they are checked without it.
     """
 
     name = "harness.routed"

@@ -16,22 +16,22 @@ from harness.subjects.own.banded import window_of
 class TorchFa2:
     """`torch.ops.aten._flash_attention_forward` with window sizes.
 
-    Inputs go to the CUDA device and the output comes back, both differentiably.
+    Inputs are copied to the CUDA device and the output back; gradients flow through both.
     """
 
     name = "torch.fa2"
     suite = "fa2_routing"
     schemes = frozenset({"uniform"})
     kernel: WindowKernel = TorchFlash()
-    checks = frozenset(NAMES) - {"peak_bytes"}  # their memory is not the CPU's
+    checks = frozenset(NAMES) - {"peak_bytes"}  # their memory is the GPU's
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:  # noqa: ARG004 - the contract's signature
-        """Half precision is all that these kernels know."""
+        """Half precision only: these kernels have no other."""
         return case.dtype in ("float16", "bfloat16")
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
-        """Raises Unsupported("needs CUDA") without a device, and for what the kernel refuses."""
+        """Raises Unsupported without a CUDA device, and for what the kernel refuses."""
         window = window_of(layer)
         if not torch.cuda.is_available():
             raise Unsupported("needs CUDA")
@@ -43,7 +43,7 @@ class TorchFa2:
 
 
 class PackageFa2(TorchFa2):
-    """The flash-attn package."""
+    """Flash attention 2 with a window, from the flash-attn package."""
 
     name = "flash_attn"
     package = "flash-attn"

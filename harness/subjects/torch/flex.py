@@ -15,9 +15,9 @@ from harness.schemes.validation import check_attention
 
 
 class Flex:
-    """`flex_attention` as it is without a compiler: the same masks, computed densely.
+    """`flex_attention` without a compiler: the same masks, computed densely.
 
-    Compiled for the CPU it takes seconds a shape, which a suite of hundreds of cases cannot pay.
+    Compiling it for the CPU takes seconds per shape, too long for hundreds of cases.
     """
 
     name = "torch.flex"

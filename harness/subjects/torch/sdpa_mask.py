@@ -1,4 +1,4 @@
-"""torch's scaled_dot_product_attention with an additive mask, as models have long handed it."""
+"""torch's scaled_dot_product_attention with an additive mask, as models have long called it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from harness.schemes.validation import check_attention
 
 
 class SdpaMask:
-    """The lowest finite number of the dtype for what is hidden; one mask for all rows and heads.
+    """PyTorch's scaled_dot_product_attention with an additive mask, shared by rows and heads.
 
-    Keys and values are repeated for the query heads that share them, as transformers does where a
-    mask is given.  What the routed path replaces.
+    Hidden keys get the lowest finite number of the dtype.  Keys and values are repeated for the
+    query heads that share them, as transformers does when it passes a mask.  This is the path that
+    routing replaces.
     """
 
     name = "torch.sdpa_mask"

@@ -19,7 +19,7 @@ from harness.subjects.transformers.models import call, dense, model_for
 class TransformersDecoder:
     """A tiny model driven through ``model(input_ids, past_key_values=cache, use_cache=True)``.
 
-    Subclasses say which cache; the harness says what is fed.
+    Subclasses choose the cache; the harness chooses what is fed.
     """
 
     def __init__(self, case: Case, attention: str) -> None:
@@ -28,7 +28,7 @@ class TransformersDecoder:
         self.cache = self.new_cache()
 
     def new_cache(self) -> Any:
-        """An empty cache of the kind under test; None for none."""
+        """An empty cache of the kind under test, or None for no cache."""
         raise NotImplementedError
 
     def feed(self, tokens: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class DynamicDecoder(TransformersDecoder):
     def feed(self, tokens: Tensor) -> Tensor:
         logits = super().feed(tokens)
         if self.case.schedule.has(Rewind):
-            # As assisted generation does behind its prefill: without it a sliding layer that has
+            # As assisted generation does after its prefill: without it a sliding layer that has
             # reached its window refuses to be cropped.
             self.cache.activate_past_recording()
         return logits
@@ -103,7 +103,7 @@ class StaticCacheDecoder(TransformersDecoder):
 
 
 class NoCacheDecoder(TransformersDecoder):
-    """No cache: one forward over everything, the masks of transformers."""
+    """No cache: one forward pass over everything, with transformers' own masks."""
 
     def __init__(self, case: Case, attention: str) -> None:
         if sum(isinstance(step, Feed) for step in case.schedule.steps) != 1:
@@ -115,9 +115,9 @@ class NoCacheDecoder(TransformersDecoder):
 
 
 class TransformersSubject:
-    """Base of the subjects: which attention, which cache.
+    """Base of the subjects, each with an attention and a cache.
 
-    models: the models of the table that are claimed, their isolated layers included; None for all.
+    models: names of the models that are claimed, also for their one-layer versions; None for all.
     """
 
     package = "transformers"
@@ -127,14 +127,14 @@ class TransformersSubject:
     attention: str
     decoder: type[TransformersDecoder]
     models: tuple[str, ...] | None = None
-    #: What a cache does by itself.
+    #: Checks of what a cache does by itself, whatever the attention.
     of_the_cache = frozenset({"cache_bytes", "reset", "rewind", "refusal"})
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for models that this subject is not shown on, and for a static exporter's.
+        """False for models that this subject does not claim, and for gemma4-static.
 
-        gemma4-26b has the cache layers of gemma4-e2b, which shows what they do by themselves.
+        gemma4-26b has the cache layers of gemma4-e2b, so it skips the checks of a cache by itself.
         """
         name = case.model.name.partition(".")[0]
         if name == "gemma4-static" or (name == "gemma4-26b" and check in cls.of_the_cache):
@@ -144,7 +144,7 @@ class TransformersSubject:
     def open(self, case: Case) -> TransformersDecoder:
         """A fresh decoder.  Raises Unsupported for a model or schedule that is not claimed."""
         if self.models is not None and case.model.name.partition(".")[0] not in self.models:
-            raise Unsupported(f"shown on {', '.join(self.models)} only")
+            raise Unsupported(f"claimed for {', '.join(self.models)} only")
         return self.decoder(case, self.attention)
 
     def profile(self, case: Case) -> list[int]:
@@ -181,7 +181,7 @@ class _Static(TransformersSubject):
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for a second model of Gemma 4's, whose cache layers are those of the first."""
+        """False for gemma4-26b, whose cache layers are those of gemma4-e2b."""
         return not case.model.name.startswith("gemma4-26b") and super().covers(check, case)
 
     def slots(self, law: Layer, case: Case) -> int:
@@ -191,7 +191,7 @@ class _Static(TransformersSubject):
 class _Eager(TransformersSubject):
     """Eager attention: what it makes of a cache's keys, values and masks.
 
-    What a cache does by itself is shown under sdpa, the default.
+    What a cache does by itself is checked under sdpa, the default.
     """
 
     attention = "eager"
@@ -199,7 +199,7 @@ class _Eager(TransformersSubject):
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for a second model of Gemma 4's."""
+        """False for gemma4-26b: gemma4-e2b stands for Gemma 4 here."""
         return not case.model.name.startswith("gemma4-26b") and super().covers(check, case)
 
 
@@ -208,7 +208,7 @@ class _NoCache(TransformersSubject):
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """Without a cache everything is fed at once."""
+        """False for schedules of several steps: without a cache all is fed at once."""
         return len(case.schedule.steps) == 1 and super().covers(check, case)
 
     def slots(self, law: Layer, case: Case) -> int:  # noqa: ARG002
@@ -222,13 +222,16 @@ class EagerDynamic(_Eager, _Dynamic):
 
 
 class EagerStatic(_Eager, _Static):
-    """Eager attention over StaticCache, whose lengths are Gemma 3's as well as Gemma 4's."""
+    """Eager attention over StaticCache.
+
+    Gemma 4 is left out: its buffers have the lengths of Gemma 3's.
+    """
 
     name = "transformers.eager.static"
 
     @classmethod
     def covers(cls, check: str, case: Case) -> bool:
-        """False for Gemma 4, on which sdpa shows this cache and DynamicCache this attention."""
+        """False for Gemma 4: it has this cache under sdpa, and this attention over DynamicCache."""
         return not case.model.name.startswith("gemma4") and super().covers(check, case)
 
 

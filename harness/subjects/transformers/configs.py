@@ -26,7 +26,7 @@ class Family:
     other families lack.  local: the one type of bounded layer that the class can hold, None for a
     class without any.  initializer_range: chosen for logits of standard deviation about 1, so
     that attention is neither uniform nor one-hot.  tied_width: the class takes head_dim from
-    hidden_size / heads and cannot be told otherwise.  unscaled: the class does not divide scores
+    hidden_size / heads and lets no one set it.  unscaled: the class does not divide scores
     by sqrt(head_dim); in trained models the weights of the query norm do.
     """
 
@@ -39,7 +39,7 @@ class Family:
 
 
 def common_fields(family: Family, model: Model, vocab: int) -> Fields:
-    """What every text config takes."""
+    """The fields that every text config takes."""
     heads = model.n_heads or model.n_kv_heads
     return {
         "vocab_size": vocab,
@@ -50,7 +50,7 @@ def common_fields(family: Family, model: Model, vocab: int) -> Fields:
         "num_key_value_heads": model.n_kv_heads,
         "max_position_embeddings": MAX_POSITIONS,
         "initializer_range": family.initializer_range,
-        # No token is special: an embedding of padding would be a row of zeros.
+        # No token is special: the embedding of padding would be a row of zeros.
         "pad_token_id": None,
         "bos_token_id": None,
         "eos_token_id": None,
@@ -71,11 +71,11 @@ def _gemma(model: Model) -> Fields:
 
 
 def _gemma4(model: Model) -> Fields:
-    """Per-layer inputs as in E2B; keys as values where full layers have kv heads of their own."""
+    """Per-layer inputs as in E2B; keys serve as values if full layers have their own KV heads."""
     full = [i for i, kind in enumerate(model.layer_types) if kind == "full_attention"]
     return {
         **_interleaved(model),
-        # The class insists on a full last layer, which an isolated sliding layer is not.
+        # The class requires a full last layer, which an isolated sliding layer is not.
         "layer_types": [*model.layer_types[:-1], "full_attention"],
         "num_kv_shared_layers": model.n_shared,
         "attention_k_eq_v": model.global_kv_heads is not None,

@@ -1,4 +1,4 @@
-"""Float64 all the way through models that compute parts of themselves in float32."""
+"""Run models entirely in float64, even the parts that they compute in float32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Widened(TorchFunctionMode):
-    """Every float32 that is asked for by name becomes a float64."""
+    """Turns every float32 that is requested by name into float64."""
 
     def __torch_function__(
         self,
@@ -31,10 +31,10 @@ class _Widened(TorchFunctionMode):
 
 
 def in_full_precision(dtype: torch.dtype) -> AbstractContextManager[object]:
-    """For a float64 model: its norms, softmaxes and rotary angles in float64 as well.
+    """A context in which a float64 model's norms, softmaxes and rotary angles are float64, too.
 
     Models cast those to float32 whatever their own dtype, for the sake of half precision.  A
-    float64 model then differs from the truth by as much as a float32 one, and cannot be the
-    reference of one.  For other dtypes the model runs as it is.
+    float64 model is then as inexact as a float32 one, and cannot be its reference.  For other
+    dtypes the context does nothing.
     """
     return _Widened() if dtype == torch.float64 else nullcontext()

@@ -75,7 +75,7 @@ def config_for(model: Model, vocab: int) -> Any:
     fields = {**common_fields(family, model, vocab), **family.fields(model)}
     config = getattr(transformers, family.config)(**fields)
     if "layer_types" in fields:
-        # Set again once built: Gemma 4 makes a full layer of the last one, whatever it is told.
+        # Set again once built: Gemma 4 makes the last layer full, whatever it is given.
         config.layer_types = list(model.layer_types)
     return config
 
@@ -88,12 +88,12 @@ def _family(model: Model) -> Family:
         raise Unsupported("transformers has no cache with sinks")
     local = set(model.layer_types) - {"full_attention"}
     if local - {family.local}:
-        raise Unsupported(f"transformers' {family.config} holds no {local.pop()} layers")
+        raise Unsupported(f"transformers' {family.config} has no {local.pop()} layers")
     return family
 
 
 def check_geometry(built: Any, model: Model) -> None:
-    """Raise ModelMismatch unless every built layer, its cache included, is the table's."""
+    """Raise ModelMismatch unless every built layer and its cache are as in the table."""
     from transformers import DynamicCache
 
     attentions = [layer.self_attn for layer in built.model.layers]
@@ -149,10 +149,10 @@ def call(built: Any, tokens: Tensor, **kwargs: Any) -> Tensor:
 
 @contextmanager
 def _masks(built: Any, n: int, layers: Sequence[Layer]) -> Iterator[None]:
-    """Give each attention layer the additive mask (1, 1, n, n) of its law, whatever it is handed.
+    """Give each attention layer the additive mask (1, 1, n, n) of its law, not the model's own.
 
-    Eager and sdpa attention let the mask alone decide: both ignore the window that the module
-    hands them beside it.
+    In eager and sdpa attention only the mask decides: both ignore the window that the module also
+    passes to them.
     """
     blocked = torch.tensor(-torch.inf, dtype=built.dtype)
     additive = {
@@ -173,7 +173,7 @@ def _masks(built: Any, n: int, layers: Sequence[Layer]) -> Iterator[None]:
 def _replace_mask(mask: Tensor) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if "attention_mask" not in kwargs:
-            raise ModelMismatch(f"{type(module).__name__} is not handed an attention_mask")
+            raise ModelMismatch(f"{type(module).__name__} is not passed an attention_mask")
         return args, {**kwargs, "attention_mask": mask}
 
     return hook

@@ -19,7 +19,7 @@ from harness.subjects.transformers.caches import (
 
 
 class RebuiltDecoder(DynamicDecoder):
-    """Behind each call the cache is taken apart and put together again."""
+    """After each call the cache is taken apart and put together again."""
 
     def feed(self, tokens: Tensor) -> Tensor:
         from transformers import DynamicCache
@@ -32,7 +32,7 @@ class RebuiltDecoder(DynamicDecoder):
 class DynamicDdp(TransformersSubject):
     """DynamicCache rebuilt through ``ddp_cache_data``, the path of data-parallel gathering.
 
-    The cache's classes decide what is lost, not the model: one model of each scheme is claimed.
+    What is lost depends on the cache's classes, not the model: one model per scheme is claimed.
     """
 
     name, attention = "transformers.dynamic.ddp", "eager"
@@ -40,7 +40,7 @@ class DynamicDdp(TransformersSubject):
     models = ("mistral", "gemma3", "llama4", "llama3")
 
     def slots(self, law: Layer, case: Case) -> int:
-        # The rebuilt tensors are copies of the view: window - 1 tokens, nothing behind them.
+        # The rebuilt tensors are copies of the views: storage for window - 1 tokens, and no more.
         limit = (law.window or law.chunk or 0) - 1
         n = case.schedule.length
         return min(n, limit) if law.bounded else n
@@ -66,7 +66,7 @@ class ShortDecoder(StaticCacheDecoder):
 class StaticShort(TransformersSubject):
     """StaticCache with ``max_cache_len`` below both the window and what is fed.
 
-    A cache that cannot hold what it is given must say so: a full layer's raises.
+    A cache that cannot hold what it is given must say so, as a full layer's does: it raises.
     """
 
     name, attention = "transformers.static.short", "eager"

@@ -15,7 +15,7 @@ from harness.cli.main import app
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
-    # In the second round everything is ten times slower; the ratio does not see it.
+    # In the second round everything is ten times slower, which the ratio does not show.
     seconds = {"a": [2.0, 20.0, 2.0], "b": [1.0, 10.0, 1.0]}
     assert timing.ratio(seconds, "a", "b") == 2.0
     assert timing.medians(seconds) == {"a": 2.0, "b": 1.0}

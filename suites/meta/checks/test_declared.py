@@ -35,7 +35,7 @@ def test_functions_are_those_declared() -> None:
 
 
 def test_every_file_of_a_declared_check_is_declared() -> None:
-    """A function that takes a subject and a case, and is not declared, would never be run."""
+    """A function that takes a subject and a case but is not declared would never be run."""
     declared = {(info.module, info.name) for info in CHECK_INFO}
     found = {
         (info.module, name)
@@ -58,7 +58,7 @@ def test_what_is_declared_can_be_read() -> None:
 
 
 def test_integers_are_fields_of_a_record_and_columns_of_the_baselines() -> None:
-    """In this order: the files of the baselines are written in it."""
+    """The order matters: the files of the baselines are written in it."""
     assert INTEGERS == (
         "cache_bytes",
         "peak_bytes",
@@ -86,7 +86,7 @@ def test_a_check_records_the_integers_that_it_declares() -> None:
 
 
 def test_a_finding_has_the_name_of_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the function itself calls it."""
+    """Whatever name the function itself puts into the finding."""
 
     def misnamed(*_: object) -> Finding:
         return Finding("nobody")

@@ -18,7 +18,7 @@ from harness.contract import CacheShape
 from harness.defects.base import Trimmed
 from harness.law import Layer
 from harness.reference import tolerance
-from harness.reference.decoder import CacheDecoder
+from harness.reference.cache_decoder import CacheDecoder
 from harness.results import ended
 from harness.results.finding import Finding, Kind, Status
 from harness.results.record import Origin, finish, planned, start
@@ -35,7 +35,7 @@ HALF = "mistral/bytes-prefill-50w/float16/b1"
 RESET = "mistral/reset-then-chunks/float32/b1"
 
 
-# --- Planted subjects that harness.defects has no like of.
+# --- Planted subjects unlike any in harness.defects.
 
 
 class Nan(Trimmed):
@@ -47,7 +47,7 @@ class Nan(Trimmed):
 
 
 class GrowsSlowly(Trimmed):
-    """Evicts a key too few in every second decode step: within its room, but growing."""
+    """Evicts one key too few in every second decode step: within the limit, but growing."""
 
     steps = 0
 
@@ -76,7 +76,7 @@ class WrongPastContext(Trimmed):
 
 
 class Wordless(Trimmed):
-    """Refuses without a word."""
+    """Refuses with an error that has no message."""
 
     def check(self, k: Tensor, v: Tensor) -> None:
         try:
@@ -121,7 +121,7 @@ class Huge(Trimmed):
 
 
 class ShiftedWindow(Trimmed):
-    """Has lost the newest key and kept one that is too old."""
+    """Loses the newest key and keeps one that is too old."""
 
     def needed(self, columns: Tensor) -> Tensor:
         return torch.ones_like(columns, dtype=torch.bool)
@@ -133,7 +133,7 @@ class ShiftedWindow(Trimmed):
 PROFILED = cache(Trimmed, profile=lambda self, layer, shape: 1)  # noqa: ARG005 - the contract's
 CLAIMS_LINEAR = type("ClaimsLinear", (ATTENTION,), {"linear_memory": True})
 
-#: A subject, check and case that must come out as the kind.
+#: The kind, and a subject, check and case that must end as it.
 PLANTED: dict[Kind, tuple[type[Any], str, str]] = {
     Kind.SEES_TOO_MANY: (defect("WindowPlusOne"), "visibility", CHUNKS),
     Kind.LOST_KEYS: (defect("WindowMinusOne"), "visibility", CHUNKS),
@@ -171,7 +171,7 @@ PLANTED: dict[Kind, tuple[type[Any], str, str]] = {
     Kind.OUT_OF_MEMORY: (cache(Huge), "values", CHUNKS),
 }
 
-#: What no check returns: by whom it is said, elsewhere tested with real processes.
+#: Kinds that no check returns: what sets them, tested elsewhere with real processes.
 SAID: dict[Kind, Callable[[], str]] = {
     Kind.HUNG: lambda: ended.hung(60).kind,
     Kind.DIED: lambda: ended.died().kind,
@@ -224,7 +224,7 @@ def test_what_passes_or_is_not_claimed_has_no_kind() -> None:
     assert (unclaimed.status, unclaimed.kind) == (Status.NOT_CLAIMED, None)
 
 
-# --- NaN is called NaN, wherever an answer is compared.
+# --- NaN is reported as NaN wherever an answer is compared.
 
 
 class NanGradient(ATTENTION):
@@ -286,7 +286,7 @@ def test_what_is_no_kind_is_refused(kind: Any) -> None:
         Finding("values").fail(kind, "a message")
 
 
-#: First arguments that are computed, as they are written; mypy holds them to be a `Kind`.
+#: First arguments that are computed, as written in the code; mypy checks that they are a `Kind`.
 COMPUTED = {"kind", "problem.kind"}
 
 
@@ -317,7 +317,7 @@ def test_every_failure_names_its_kind() -> None:
 
 
 def test_every_kind_is_named_somewhere() -> None:
-    """A kind that nobody gives is a dead word."""
+    """A kind that no code uses is dead."""
     named = {
         node.attr
         for path in HARNESS.rglob("*.py")

@@ -15,11 +15,16 @@ from harness.checks.allocated import allocation_problems
 from harness.checks.peak import peak_bytes
 from harness.contract import Unsupported
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
-from harness.defects.caches import GrowsPastWindow, LyingNbytes, RetainedPrefill, StoredInFloat32
+from harness.defects.cache_contents import (
+    GrowsPastWindow,
+    LyingNbytes,
+    RetainedPrefill,
+    StoredInFloat32,
+)
 from harness.gate.baselines import Baselines
 from harness.law import Layer
 from harness.memory import canary, events, exponent
-from harness.reference.decoder import CacheDecoder
+from harness.reference.cache_decoder import CacheDecoder
 from harness.reference.oracle import attention
 from harness.results.finding import Kind, Status
 from harness.results.record import to_frame
@@ -83,7 +88,7 @@ def test_a_byte_mask_in_a_banded_path_is_caught_by_the_second_difference() -> No
 
 
 def test_the_exponent_alone_would_have_missed_the_mask() -> None:
-    """Beside a path of 12 KiB a position, one byte for each of S * S positions fits O(S)."""
+    """Next to 12 KiB per position, one byte for each of S * S positions still fits O(S)."""
     sizes = (1024, 2048, 3072)
     assert round(exponent(sizes, [12_288 * s + s * s for s in sizes])) == 1
 
@@ -96,7 +101,7 @@ def test_only_bounded_layers_of_those_who_claim_it_are_held_to_it() -> None:
     assert "exponent" not in finding.message
 
 
-# --- Caches and decoders: the baselines' gate.
+# --- Caches and decoders: what the baselines gate.
 
 
 class ExtraCopy(Trimmed):
@@ -207,7 +212,7 @@ def test_a_broken_probe_is_an_error_and_no_pass(monkeypatch: pytest.MonkeyPatch)
     assert not finding.bytes
 
 
-# --- The allocator against what a cache says of itself.
+# --- The allocator against what a cache reports.
 
 GLOBAL: list[Tensor] = []
 

@@ -17,7 +17,7 @@ from harness.checks.visibility import visibility
 from harness.contract import Unsupported
 from harness.defects.base import Trimmed
 from harness.law import Layer, influence
-from harness.reference.decoder import CacheDecoder
+from harness.reference.cache_decoder import CacheDecoder
 from harness.results.finding import Finding, Kind, Status
 
 CASE = parse("mistral/chunk-4/float32/b1")
@@ -122,7 +122,7 @@ def test_what_a_decoder_states_comes_along() -> None:
 
 
 def test_with_nan_among_the_logits_every_token_moves_every_row() -> None:
-    """They have no scale then, against which a row could be said to have stayed."""
+    """Then the logits have no scale by which to say that a row did not move."""
     found = recovered(decoder(NanFromFive), parse("mistral/prefill-w+1/float32/b1"))
     assert not found.finite
     assert found.reached.all()
@@ -186,7 +186,7 @@ def test_a_decoder_is_held_to_what_it_states() -> None:
 
 def test_the_kind_is_that_of_all_rows_and_the_text_that_of_the_first() -> None:
     law, got = Layer(window=4).mask(0, 20, 20), Layer(window=5).mask(0, 20, 20)
-    got[19, 19] = False  # the one lost key, far behind the rows that are kept
+    got[19, 19] = False  # the one lost key, in a later row than the finding keeps
     finding = Finding("visibility")
     finding.compare_sets(law, got, "layer 3")
     assert finding.kind is Kind.WRONG_KEYS

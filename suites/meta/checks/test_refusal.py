@@ -14,7 +14,7 @@ from harness.checks.refusal import _bad_kv, refusal
 from harness.contract import Unsupported
 from harness.defects.base import DenseAttention, Trimmed
 from harness.law import Layer
-from harness.reference.decoder import CacheDecoder
+from harness.reference.cache_decoder import CacheDecoder
 from harness.results.finding import Finding, Kind, Status
 
 CASE = parse("mistral/chunk-4/float32/b1")  # 51 positions, window 8, two key heads
@@ -62,12 +62,12 @@ def test_a_cache_that_takes_anything_is_caught_at_each_bad_update() -> None:
 def test_a_cache_that_checks_the_keys_alone_is_caught_at_the_values() -> None:
     finding = found(defect("ChecksKeysAlone"), BATCH)
     assert finding.kind is Kind.BAD_INPUT_ACCEPTED
-    assert "values alone of dtype torch.float16: accepted" in finding.message
+    assert "only values of dtype torch.float16: accepted" in finding.message
     assert "another number of heads: accepted" not in finding.message
 
 
 class Wordless(Trimmed):
-    """Refuses without a word."""
+    """Refuses with an error that has no message."""
 
     def check(self, k: Tensor, v: Tensor) -> None:
         try:
@@ -88,7 +88,7 @@ def test_a_refusal_that_leaves_a_mess_is_caught() -> None:
     assert "a refused update changed later answers" in finding.message
 
 
-# --- Beyond what was announced.
+# --- Beyond the announced limits.
 
 
 class LosesAKey(Trimmed):
@@ -137,7 +137,7 @@ class Strict(Trimmed):
 
 
 class StrictAndWordless(Strict):
-    """Refuses what is longer than announced, without a word."""
+    """Refuses what is longer than announced, with an error that has no message."""
 
     def check(self, k: Tensor, v: Tensor) -> None:
         Trimmed.check(self, k, v)
@@ -152,7 +152,7 @@ class StrictAndWordless(Strict):
     [
         (PastContext, Kind.ACCEPTED_AND_WRONG, CASE.max_context),
         (LongChunks, Kind.ACCEPTED_AND_WRONG, CASE.max_chunk + 3 - 1),
-        (WithinLimits, Kind.WRONG_VALUES, 9),  # before any misuse: no matter of refusal
+        (WithinLimits, Kind.WRONG_VALUES, 9),  # before any misuse: not a question of refusal
         (StrictAndWordless, Kind.ERROR_WITHOUT_MESSAGE, None),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_decoder_that_counts_what_it_refused_is_caught() -> None:
 
 
 class NoChecks(DenseAttention):
-    """Believes its arguments."""
+    """Does not check its arguments."""
 
     def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         del q, k, v

@@ -14,7 +14,7 @@ from harness.checks.state import purity, reset, rewind
 from harness.contract import Unsupported
 from harness.defects.base import DenseAttention, Trimmed
 from harness.law import Layer
-from harness.reference.decoder import CacheDecoder
+from harness.reference.cache_decoder import CacheDecoder
 from harness.results.finding import Kind, Status
 
 RESET = parse("mistral/reset-then-chunks/float32/b1")
@@ -51,7 +51,7 @@ def test_a_correct_reset_gives_the_same_bits(subject: Subject, case: Any) -> Non
 
 
 class SumsBackwards(Trimmed):
-    """Goes on, after a reset, with its keys in another order: right, in other bits."""
+    """Continues after a reset with its keys in another order: right, but not bit for bit."""
 
     resets = 0
 
@@ -117,7 +117,7 @@ def test_a_correct_rewind_is_right_or_refused(subject: Subject, case: Any) -> No
 
 
 class NeverRewinds(Trimmed):
-    """Refuses every rewind, and is as it was."""
+    """Refuses every rewind, and stays as it was."""
 
     def rewind(self, length: int) -> None:
         raise ValueError(f"cannot rewind to {length}")

@@ -11,19 +11,19 @@ from harness.results.folder import Folder, RunInfo
 from harness.run.parent import PATIENCE
 
 ONE = ("--case", "mistral/prefill-w/float32/b1")
-#: Seconds after which a check is taken to hang: what ends by itself takes a twentieth of them.
+#: Seconds after which a check counts as hung: checks that end take a twentieth of that.
 SOON = "6"
 
 
 @pytest.fixture
 def harness(run_harness, tmp_path):
-    """Run the command beside a file of subjects; (exit status, stdout, stderr)."""
+    """Run the command in a folder with a file of subjects: (exit status, stdout, stderr)."""
     (tmp_path / "bad.py").write_text(BAD)
     return run_harness
 
 
 def one_line(err):
-    # On a busy machine a line of progress may come first; it is no part of the message.
+    # On a slow machine a line of progress may come first; it is not part of the message.
     lines = [x for x in err.strip().splitlines() if not re.fullmatch(r"\S+: \d+/\d+", x)]
     err = "\n".join(lines)
     assert len(lines) == 1
@@ -68,7 +68,7 @@ def test_the_line_that_reproduces_runs_one_check(harness):
     ],
 )
 def test_what_a_subject_does_becomes_a_named_broken_check(harness, name, expected):
-    # Short only for what hangs: on a busy machine the others take a while to end as they do.
+    # Short only for what hangs: on a slow machine the others take a while to end.
     limit = SOON if "hung" in expected else "60"
     args = (*ONE, "--check", "values", "--timeout", limit)
     status, out, _ = harness("check", f"bad.py:{name}", *args)
@@ -199,10 +199,10 @@ def test_a_part_is_green_for_a_part_and_red_where_the_whole_is_asked_for(harness
 def test_records_of_another_run_are_red_and_no_baseline(harness, tmp_path):
     results(tmp_path, record(run="r0", cache_bytes=1))
     status, out, _ = harness("gate")
-    assert (status, "Red: 1 record is of another run" in out) == (1, True)
+    assert (status, "Red: 1 record is from another run" in out) == (1, True)
     status, _, err = harness("baseline", "update")
     assert status == 2
-    assert "1 record is of another run" in one_line(err)
+    assert "1 record is from another run" in one_line(err)
     assert not list((tmp_path / "reports" / "baselines").iterdir())
 
 
@@ -328,7 +328,7 @@ def test_a_new_failure_is_filed_under_a_cause_by_a_person_alone(harness, tmp_pat
     assert row(case=case) in (folder / "ours.csv").read_text(encoding="utf-8")
     status, out, _ = harness("baseline", "update", "--cause", "B1", "--subject", "ours")
     assert status == 1
-    assert f"refused, no known failure (a crash, a hang or no memory): ours values {CASE}" in out
+    assert f"refused, never a known failure (crash, hang or no memory): ours values {CASE}" in out
     assert CASE not in (folder / "ours.csv").read_text(encoding="utf-8")
 
 
@@ -373,7 +373,7 @@ def test_a_run_goes_from_suites_to_verdict_and_report(harness, tmp_path):
     args = ("--subject=bad.py:Mine", "-k", select, "-n0")
     status, out, _ = harness("run", *args)
     assert status == 0
-    assert "Green for a part: 2 checks hold of a run that was not whole" in out
+    assert "Green for a part: 2 checks hold; the run was not whole" in out
     assert (tmp_path / "reports" / "latest" / "index.html").is_file()
     status, _, err = harness("run", "--subject=bad.py:Mine", "-k", "nothing", "-n0")
     assert (status, "selected nothing" in err) == (2, True)

@@ -24,12 +24,12 @@ def test_a_defective_router_is_shown(router: type[Router]) -> None:
 def test_the_table_names_scenarios_that_exist_and_describes_its_defects() -> None:
     assert set().union(*ROUTERS.values()) <= {*SCENARIOS, *ON_REQUEST}
     assert all(router.__doc__ for router in ROUTERS)
-    # Every scenario but one of plain traffic shows some defect.
+    # Every scenario except these two of plain traffic catches a defect.
     shown = set().union(*ROUTERS.values())
     assert {*SCENARIOS, *ON_REQUEST} - shown == {"packing", "other masks"}
 
 
 def test_an_address_is_used_again_within_the_scenario() -> None:
-    """Otherwise the scenario could not show a table by id()."""
+    """Otherwise the scenario could not catch a table by id()."""
     broken = failures(VerdictById)["address used again"]
     assert "ROUTED" in broken

@@ -55,7 +55,7 @@ def test_correct_subjects_pass_everything(subject: type[Subject]) -> None:
 
 @pytest.mark.parametrize("salt", range(10))
 def test_no_false_alarm_on_ten_sets_of_inputs(salt: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other weights, tokens and inputs each time: a bound that fits one set only would show."""
+    """Other weights, tokens and inputs each time, to show a bound that only fits one set."""
     real = cases.stable_seed
     for module in (cases, runner):
         monkeypatch.setattr(module, "stable_seed", lambda text: real(f"{salt}:{text}"))
@@ -64,7 +64,7 @@ def test_no_false_alarm_on_ten_sets_of_inputs(salt: int, monkeypatch: pytest.Mon
 
 
 def test_what_is_wrong_before_any_misuse_is_said_to_be() -> None:
-    """The table may be read from its last line, and a refusal is not where to look."""
+    """A reader may start at the last line of the table, where a refusal would mislead."""
     subject = next(d.subject for d in DEFECTS if d.name == "defect.WindowMinusOne")
     finding = run_check(subject, "refusal", cases.parse("mistral/chunk-4/float32/b3"))
     assert "wrong from position 7, before past max_context at 48: see values" in finding.message
@@ -74,7 +74,7 @@ def test_what_is_wrong_before_any_misuse_is_said_to_be() -> None:
     "name", ["mistral/prefill-3w+5/float32/b1", "mistral/prefill-w/float32/b3"]
 )
 def test_refusals_of_a_single_feed_are_judged(name: str) -> None:
-    """Nothing is fed before the misuse, and the whole case may be shorter than one beyond it."""
+    """Nothing is fed before the misuse, and the case may be shorter than a feed past its end."""
     case = cases.parse(name)
     for subject in CORRECT:
         assert run_check(subject, "refusal", case).status is Status.PASS

@@ -24,7 +24,7 @@ SHOWN = {
 
 
 def _stable(text: str) -> str:
-    """Without the digits of measured figures, which differ from machine to machine in the last."""
+    """Without the last digits of measured figures, which differ from machine to machine."""
     masked = re.sub(r"\d+\.\d+(e-\d+)?|\d+e-\d+", "#", text)
     return re.sub(r" +", " ", masked)
 
@@ -74,7 +74,7 @@ def test_the_kill_table_holds_every_planted_defect() -> None:
     "name", [n for n, by in generate.checks.kills().items() if len(by) == 1][::8], ids=str
 )
 def test_only_that_check_catches_it(name: str) -> None:
-    """A part of what `harness kills` shows: by the other checks the defect passes."""
+    """Part of what `harness kills` shows: the defect passes the other checks."""
     defect = next(d for d in DEFECTS if d.name == f"defect.{name}")
     assert kill(defect).caught_by == generate.checks.kills()[name]
 

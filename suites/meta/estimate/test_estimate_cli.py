@@ -19,7 +19,7 @@ from harness.estimate.profiles import PROFILES
 K128 = ("--context", "131072")
 Run = Callable[..., tuple[int, str, str]]
 
-#: What any command has to do before it can answer: start Python, read options, draw a table.
+#: What any command must import: Python itself, and the packages for options and tables.
 START = "import rich.console, rich.table, typer"
 #: The command takes four times that, on a machine of any speed; importing torch takes thirty.
 TIMES = 8
@@ -58,7 +58,7 @@ def probe(code: str) -> tuple[float, str, str]:
 
 
 def test_it_answers_at_once_and_without_torch() -> None:
-    """CPU time, and of both on this machine: neither its load nor its speed is the command's."""
+    """Compares CPU times of two commands on one machine, whose load and speed then cancel out."""
     needed = min(probe(START)[0] for _ in range(3))
     seconds, heavy, printed = min(probe(ANSWER) for _ in range(3))
     assert heavy == "[]"
@@ -163,7 +163,7 @@ def test_a_family_that_nobody_has_looked_at_is_marked(kv: Run, tmp_path: Path) -
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     _, out, _ = kv("config.json", *K128, "--runtime", "llama.cpp")
     assert "unknown  66,571,993,088" in out
-    assert "window unknown: not looked at, and counted as if it were not honoured" in out
+    assert "window unknown: nobody has checked; counted as if it were ignored" in out
 
 
 def test_peers(kv: Run) -> None:
@@ -177,7 +177,7 @@ def test_peers(kv: Run) -> None:
     ("args", "message"),
     [
         (("gemma-3-28b", *K128), "unknown model 'gemma-3-28b'; near: gemma3-27b"),
-        (("llama-gemma-3-27b", *K128), "'llama' says that its geometry may be another"),
+        (("llama-gemma-3-27b", *K128), "'llama' says that its geometry may differ"),
         (("", *K128), "MODEL must be a model's name, a config.json or a .gguf file, got ''"),
         (("none.gguf", *K128), "none.gguf: no such file"),
         (("none.json", *K128), "none.json: cannot be read: No such file or directory"),

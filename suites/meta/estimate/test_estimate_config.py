@@ -39,14 +39,14 @@ SLIDING, FULL = "sliding_attention", "full_attention"
 
 @pytest.mark.parametrize("row", [model.row for model in model_id.RELEASED])
 def test_a_config_of_every_model_reads_back(row: str) -> None:
-    """Written out and read again, through JSON: the same layers."""
+    """A config written to JSON and read again has the same layers."""
     geometry = model_id.read(row)
     again = hf_config.read(json.loads(json.dumps(to_config(geometry))))
     assert (again.layers, again.family) == (geometry.layers, geometry.family)
 
 
 def test_a_released_gemma_config_states_less_than_it_means() -> None:
-    """Gemma 3 4B: nested, no pattern, no heads; what is left out is said to be left out."""
+    """Gemma 3 4B: nested, without pattern and heads; the facts say that files omit them."""
     text = {"model_type": "gemma3_text", "num_hidden_layers": 34, "sliding_window": 1024}
     geometry = hf_config.read(
         {"model_type": "gemma3", "text_config": {**text, "hidden_size": 2560}}
@@ -54,8 +54,8 @@ def test_a_released_gemma_config_states_less_than_it_means() -> None:
     assert geometry.layers == model_id.read("gemma3-4b").layers
     sources = {fact.field: (fact.source, fact.sure) for fact in geometry.facts}
     assert sources["window"] == ("text_config.sliding_window", Sure.STATED)
-    assert sources["kv heads"] == ("left out by files of gemma3", Sure.FAMILY)
-    assert sources["full layers"] == ("files of gemma3 leave it out", Sure.FAMILY)
+    assert sources["kv heads"] == ("gemma3 files omit it", Sure.FAMILY)
+    assert sources["full layers"] == ("gemma3 files omit it", Sure.FAMILY)
 
 
 def test_what_files_leave_out_is_what_transformers_fills_in() -> None:
@@ -77,7 +77,7 @@ def test_what_files_leave_out_is_what_transformers_fills_in() -> None:
         ({"sliding_window_pattern": "LLG"}, [None if i % 3 == 2 else 512 for i in range(12)]),
         ({"sliding_window_pattern": None}, EVERY_SIXTH),
         ({"layer_types": [SLIDING] * 11 + [FULL]}, [512] * 11 + [None]),
-        # The list of layers is the last word, whatever the period says.
+        # The list of layers takes precedence over the period.
         (
             {"layer_types": [FULL] + [SLIDING] * 11, "sliding_window_pattern": 6},
             [None] + [512] * 11,
@@ -120,11 +120,14 @@ def test_chunks_of_llama_4() -> None:
 
 
 def test_heads_and_widths_of_single_layers() -> None:
-    """Wider full layers, fewer heads in them where keys serve as values, and lists per layer."""
+    """Full layers may be wider, and have fewer heads if keys serve as values.
+
+    A list gives each layer's own figure.
+    """
     base = {"model_type": "gemma4_text", "layer_types": ([SLIDING] * 5 + [FULL]) * 2}
     wide = hf_config.read(config(**base, global_head_dim=512, num_global_key_value_heads=2))
     assert [x.k_dim for x in wide.layers[4:6]] == [256, 512]
-    assert [x.kv_heads for x in wide.layers[4:6]] == [4, 4], "read with attention_k_eq_v alone"
+    assert [x.kv_heads for x in wide.layers[4:6]] == [4, 4], "used only with attention_k_eq_v"
     both = config(**base, num_global_key_value_heads=2, attention_k_eq_v=True)
     assert [x.kv_heads for x in hf_config.read(both).layers[4:6]] == [4, 2]
     listed = hf_config.read(config(num_key_value_heads=[*range(1, 13)]))
@@ -197,7 +200,7 @@ def test_layers_that_share_read_the_last_of_their_kind() -> None:
         ({"model_type": "gemma4_text"}, "layer_types is missing"),
         (
             {"model_type": "llama", "head_dim": ..., "hidden_size": 10, "num_attention_heads": 3},
-            "head_dim is missing, and hidden_size 10 is no multiple of num_attention_heads 3",
+            "head_dim is missing, and hidden_size 10 is not a multiple of num_attention_heads 3",
         ),
     ],
 )
@@ -210,7 +213,7 @@ def test_what_cannot_be_told_is_one_line(more: dict[str, Any], message: str) -> 
 
 
 def test_files(tmp_path: Path) -> None:
-    """A config.json, its folder, and what is no such file."""
+    """A config.json and its folder are read; anything else is refused."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config()), encoding="utf-8")
     assert hf_config.read_file(path).layers == hf_config.read_file(tmp_path).layers
@@ -230,7 +233,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_config_objects_of_transformers() -> None:
-    """Duck-typed: anything with to_dict(), nested configs included."""
+    """Any object with to_dict() is read, including nested configs."""
     from transformers import Gemma3Config, Gemma4TextConfig, Qwen2Config
 
     outer = Gemma3Config(text_config={"num_hidden_layers": 7, "sliding_window": 1024})

@@ -1,7 +1,7 @@
 """Planted defects of the estimates: each must break a figure that was measured.
 
-The measured figures are those of `test_estimate_profiles`; each mutant changes one rule, as an
-estimator that one might write gets it wrong.
+The measured figures are those of `test_estimate_profiles`; each mutant changes one rule, in a way
+that an estimator might plausibly get it wrong.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def attribute(owner: Any, name: str, value: object) -> Plant:
 
 
 def options(kind: type, **fixed: object) -> Plant:
-    """A profile that does not listen to one of its options."""
+    """A profile that ignores one of its options."""
     real = kind.layer_bytes
 
     def deaf(self: Any, geometry: Geometry, request: Request) -> list[int]:
@@ -66,7 +66,7 @@ def options(kind: type, **fixed: object) -> Plant:
 
 
 def slots(kind: type, change: Callable[[int, Any], int]) -> Plant:
-    """A profile that is off in its bounded layers."""
+    """A profile with a wrong number of slots in bounded layers."""
     real = kind.layer_slots
 
     def off(self: Any, layer: Any, request: Request, *, honoured: bool) -> int:

@@ -20,7 +20,7 @@ from harness.law import Layer
 
 
 def write(path: Path, arch: str, keys: Mapping[str, Any]) -> Path:
-    """A file of metadata alone; keys without the architecture in front."""
+    """Write a file with metadata only; the architecture is put before each key."""
     writer = GGUFWriter(path, arch)
     for key, value in keys.items():
         full = f"{arch}.{key}"
@@ -40,7 +40,7 @@ def write(path: Path, arch: str, keys: Mapping[str, Any]) -> Path:
 
 
 def keys(**more: Any) -> dict[str, Any]:
-    """Keys of 12 layers; `...` drops one.  Two underscores stand for a dot."""
+    """Metadata of a model of 12 layers; `...` drops a key, and two underscores stand for a dot."""
     base = {
         "block_count": 12,
         "attention.head_count_kv": 4,
@@ -70,7 +70,7 @@ def every(period: int, window: int = 512) -> list[int | None]:
 
 @pytest.mark.parametrize("row", [m.row for m in model_id.RELEASED])
 def test_files_of_every_model(row: str, tmp_path: Path) -> None:
-    """As converters write them: the same layers, but for a window that they do not write."""
+    """Files as converters write them give the same layers, except for windows they leave out."""
     model = PUBLISHED[row]
     arch = {"mistral": "llama", "llama3": "llama"}.get(model.family, model.family)
     local = {"key_length": model.head_dim, "value_length": model.head_dim}
@@ -138,7 +138,7 @@ def test_constants_of_llama_cpp_are_marked(tmp_path: Path) -> None:
 
 
 def test_widths(tmp_path: Path) -> None:
-    """Of their own in sliding layers; from the embedding where they are left out."""
+    """Sliding layers may have their own; if left out, they follow from the embedding's length."""
     own = read(tmp_path, "gemma3", attention__key_length_swa=64, attention__value_length_swa=32)
     assert [(x.k_dim, x.v_dim) for x in own.layers[4:6]] == [(64, 32), (256, 256)]
     left = {"attention__key_length": ..., "attention__value_length": ...}
@@ -186,7 +186,10 @@ def test_missing_and_wrong_keys(
 
 
 def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
-    """Cut anywhere, overwritten anywhere, empty, or no GGUF at all: refused, or still the same."""
+    """A file that is cut, empty or not GGUF is refused, or gives the same layers.
+
+    One with a wrong byte may give other layers, but raises nothing except GeometryError.
+    """
     whole = write(tmp_path / "a.gguf", "gemma3", keys()).read_bytes()
     good = gguf_file.read_file(tmp_path / "a.gguf").layers
     draw, refused = random.Random(7), 0
@@ -214,7 +217,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("endian", list(GGUFEndian))
 def test_vocabularies_are_stepped_over(endian: GGUFEndian, tmp_path: Path) -> None:
-    """Keys behind one are still read, tensors are not, in either byte order."""
+    """In either byte order, keys after a vocabulary are still read, and tensors are not."""
     n = 5000
     path = tmp_path / "a.gguf"
     writer = GGUFWriter(path, "gemma3", endianess=endian)
@@ -242,7 +245,7 @@ def test_vocabularies_are_stepped_over(endian: GGUFEndian, tmp_path: Path) -> No
 
 
 def test_both_readers_agree() -> None:
-    """A config and the metadata of one model give one geometry."""
+    """A config.json and GGUF metadata of the same model give the same geometry."""
     geometry = model_id.read("gemma3-27b")
     config = to_config(geometry)
     metadata = {

@@ -54,7 +54,7 @@ def test_rows_and_hub_ids(model: model_id.Published) -> None:
         ("gemma-2-2x9b", None),
         ("Yarn-Mistral-7b-v0.1-128k", None),
         ("gemma-3-4b-it-mmproj", None),
-        # Words of which a known one is but a part.
+        # Words that contain a known word, but are not equal to it.
         ("medgemma-3-27b", None),
         ("t5gemma-2-9b-9b", None),
         ("gemma-30-27b", None),
@@ -95,7 +95,7 @@ def test_messages_name_the_nearest_models_and_the_word() -> None:
         assert message in str(caught.value)
 
 
-#: Names, and texts made of their letters: some of them name a model, as 'QWEN2.5:7B' does.
+#: Arbitrary texts, and texts made of the words of known names; some name a model ('QWEN2.5:7B').
 TEXTS = st.text(max_size=40) | st.lists(
     st.sampled_from(sorted({w for m in model_id.RELEASED for w in m.words})) | st.text("x-:/ .2"),
     max_size=6,
@@ -108,7 +108,7 @@ TEXTS = st.text(max_size=40) | st.lists(
 @example("llama\ngemma-3-27b")
 @example("\0")
 def test_a_text_names_a_model_or_gets_one_line(name: str) -> None:
-    """What is read has a geometry of the table; everything else is refused by name."""
+    """A text gives a geometry of the model table, or an error of one line."""
     try:
         geometry = model_id.read(name)
     except GeometryError as error:

@@ -80,7 +80,7 @@ def test_peers_are_asked_about_what_they_can_know() -> None:
         )
 
 
-# What whichllm's resolver makes of a config or a GGUF architecture, and what is true.
+# What whichllm's resolver reads from a config or a GGUF architecture, and what is true.
 
 GEMMA = {
     "model_type": "gemma3_text",
@@ -147,7 +147,7 @@ TRAPS = [
 def test_traps_of_a_resolver(
     config: dict[str, Any], theirs: tuple[int | None, float | None], ours: set[int | None]
 ) -> None:
-    """(window, share of full layers) of whichllm 0.5.21, and the windows that we read."""
+    """(window, share of full layers) as whichllm 0.5.21 reads them, and the windows we read."""
     from whichllm.models.sliding_window import _resolve_sliding_window
 
     assert _resolve_sliding_window(config, "owner/model") == theirs

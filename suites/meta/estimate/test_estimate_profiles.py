@@ -106,7 +106,7 @@ def test_who_honours_which_window(family: str, llama_cpp: Honours, mlx: Honours)
 
 
 def test_a_family_that_nobody_has_looked_at_is_promised_nothing() -> None:
-    """Unknown is counted like no: an estimate that is too small is the worse one."""
+    """Unknown is counted as no, because an estimate that is too small is worse."""
     geometry = replace(model_id.read("gemma3-27b"), family="brand-new")
     dense = Dense().total(geometry, Request(K128))
     for profile in (LlamaCpp(), Mlx(), Vllm()):
@@ -193,12 +193,12 @@ def test_types_that_a_runtime_does_not_store() -> None:
     assert Mlx().total(mistral, quantized) == 32 * 8192 * 8 * 2 * (128 // 64) * (64 + 4)
     for profile, geometry, request, message in (
         (Mlx(), gemma, quantized, "cannot be quantized"),
-        (Mlx(), mistral, replace(quantized, phase="peak"), "quantizes behind each chunk"),
-        (Mlx(), mistral, replace(quantized, v_type="f16"), "mlx_q8 keys, f16 values"),
+        (Mlx(), mistral, replace(quantized, phase="peak"), "quantizes after each chunk"),
+        (Mlx(), mistral, replace(quantized, v_type="f16"), "mlx_q8 keys and f16 values"),
         (LlamaCpp(), gemma, quantized, "llama.cpp has no cache of mlx_q8; it has bf16, f16"),
-        (LlamaCpp(flash_attention=False), gemma, Request(9, v_type="q8_0"), "flash attention only"),
+        (LlamaCpp(flash_attention=False), gemma, Request(9, v_type="q8_0"), "with flash attention"),
         (transformers.Dynamic(), gemma, Request(9, k_type="q8_0"), "no cache of q8_0"),
-        (executorch.Static(), gemma, Request(32), "leaves no cache"),
+        (executorch.Static(), gemma, Request(32), "leaves no room for a cache"),
         (executorch.Sink(), gemma, Request(32), "give its window"),
     ):
         with pytest.raises(UnsupportedCache) as caught:
@@ -207,7 +207,7 @@ def test_types_that_a_runtime_does_not_store() -> None:
 
 
 def test_blocks_of_quantized_types_are_those_of_ggml() -> None:
-    """Bytes and numbers of a block, as the gguf package states them."""
+    """Numbers and bytes per block agree with the gguf package."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     for name in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"):
@@ -238,9 +238,9 @@ GEOMETRIES = st.builds(
 CONTEXTS = st.integers(64, 20_000)
 PHASE = st.sampled_from(PHASES)
 ALL = [kind() for name, kind in PROFILES.items() if name not in {"heuristic", "executorch.sink"}]
-#: Profiles that allocate for the context alone, or as much as it fills.
+#: Profiles that allocate for the whole context in advance, or only what it fills.
 MONOTONIC = [p for p in ALL if p.name != "mlx-lm"]
-#: Profiles that reserve nothing beside the context itself.
+#: Profiles that reserve no more than the context.
 BELOW_DENSE = [Ideal(), transformers.Dynamic(), transformers.Static(), executorch.Static()]
 
 
@@ -257,7 +257,7 @@ def test_monotonic_in_the_context(
 
 @given(geometry=GEOMETRIES, contexts=st.lists(CONTEXTS, min_size=2, max_size=2))
 def test_mlx_is_monotonic_while_it_decodes(geometry: Geometry, contexts: list[int]) -> None:
-    """Behind one prompt; longer prompts may end in chunks that leave less over."""
+    """For a given prompt.  A longer prompt may leave fewer slots after its last chunk."""
     short, long = sorted(contexts)
     less = Mlx().layer_bytes(geometry, Request(short, prompt=64))
     more = Mlx().layer_bytes(geometry, Request(long, prompt=64))
@@ -302,9 +302,10 @@ def test_llama_cpp_never_above_its_full_cache(
 def test_a_window_as_long_as_the_context_is_dense(
     profile: Profile, layer: KVLayer, context: int, beyond: int
 ) -> None:
-    """Equal to the same runtime's figure for a full layer.
+    """Its bytes equal those that the same runtime takes for a full layer.
 
-    mlx-lm's ring grows by 256 slots from wherever the prompt ended, its full cache by whole steps.
+    mlx-lm differs: its ring grows by 256 slots from the end of the prompt, its full cache by whole
+    steps.
     """
     wide = replace(layer, law=Layer(window=context + beyond))
     full = replace(layer, law=Layer())
@@ -322,7 +323,7 @@ def test_a_window_as_long_as_the_context_is_dense(
 def test_additive_over_layers(
     profile: Profile, geometry: Geometry, context: int, phase: str
 ) -> None:
-    """Each layer by itself takes what it takes among the others."""
+    """A layer alone takes the same bytes as among others."""
     request = Request(context, phase=phase)
     alone = [
         profile.total(replace(geometry, layers=(layer,)), request) for layer in geometry.layers
@@ -337,7 +338,7 @@ def test_additive_over_layers(
 )
 @given(geometry=GEOMETRIES, context=CONTEXTS, n=st.integers(2, 6))
 def test_sequences_multiply(profile: Profile, geometry: Geometry, context: int, n: int) -> None:
-    """But in llama.cpp, which divides the context between them."""
+    """Bytes are proportional to sequences, except in llama.cpp, which divides the context."""
     one = profile.layer_bytes(geometry, Request(context))
     several = profile.layer_bytes(geometry, Request(context, sequences=n))
     if isinstance(profile, LlamaCpp):

@@ -1,7 +1,8 @@
 """Estimates of KV bytes against what is allocated: equal, layer by layer, as integers.
 
-True geometry of every model of the table.  Where a cache takes tensors, it gets tensors of torch's
-meta device: their storages have sizes and no memory, so that 128K positions of a 27B model fit.
+Uses the true geometry of every model in the table.  A cache that takes tensors gets tensors on
+torch's meta device, whose storages have sizes but no memory, so that 128K positions of a 27B model
+fit.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ DECODED = 5  # tokens behind the prompt: the first one, and some in the steady s
 
 
 def states(layer: KVLayer, positions: int, batch: int = 1) -> tuple[Tensor, Tensor]:
-    """Keys and values of so many positions, fp16, without memory."""
+    """Keys and values of so many positions in fp16, on the meta device."""
     return tuple(
         torch.empty(batch, layer.kv_heads, positions, dim, dtype=torch.float16, device=META)
         for dim in (layer.k_dim, layer.v_dim)
@@ -84,7 +85,7 @@ def held(cache: object, geometry: Geometry) -> list[int]:
 
 
 def storages(*tensors: Tensor) -> int:
-    """Bytes of the storages under some tensors, each of which has one to itself."""
+    """Bytes of the storages of some tensors, no two of which share one."""
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
@@ -92,7 +93,7 @@ def storages(*tensors: Tensor) -> int:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.needs("transformers")
 def test_transformers_dynamic_cache(name: str, context: int) -> None:
-    """After the prefill, the first decode, and more of them."""
+    """Measured after the prefill, after the first decoded token, and after more of them."""
     geometry, profile = resolve(name), transformers.Dynamic()
     cache, prompt = dynamic_cache(geometry), context - DECODED
 
@@ -146,7 +147,7 @@ RUNS = [
     ],
 )
 def test_a_real_run(subject: type, profile: Profile, name: str) -> None:
-    """A model is run, a prompt and then single tokens; its storages are measured behind each."""
+    """A model is fed a prompt and then single tokens; its storages are measured after each."""
     model = TINY[name]
     window = model.turn
     prompt, singles = window + 3, window + 2
@@ -167,7 +168,7 @@ def test_a_real_run(subject: type, profile: Profile, name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "llama4-scout"])
 @pytest.mark.needs("executorch")
 def test_executorch_rings(name: str) -> None:
-    """`RingKVCache` in sliding layers, `KVCache` in full ones, one of each sort at 32768."""
+    """`RingKVCache` in sliding layers, `KVCache` in full ones; one layer of each kind at 32768."""
     from executorch.examples.models.llama.attention import KVCache, RingKVCache
 
     geometry, context = resolve(name), 32_768
@@ -290,7 +291,7 @@ def test_our_static_layout(name: str) -> None:
     [*((n, 512) for n in MODELS if n != "llama4-scout"), ("gemma3-1b", 1), ("gemma3-1b", 100_000)],
 )
 def test_our_rings(name: str, chunk: int) -> None:
-    """`SinkRingCache` in sliding layers, `GrowingCache` in full ones, behind each phase."""
+    """`SinkRingCache` in sliding layers, `GrowingCache` in full ones, measured after each phase."""
     geometry, prompt, context = resolve(name), 8000, 8000 + DECODED
     profile = OwnRing(chunk)
     made = {i: own_cache(layer, context, chunk) for i, layer in owners(geometry)}
@@ -313,6 +314,6 @@ def test_our_rings(name: str, chunk: int) -> None:
 
 
 def own_cache(layer: KVLayer, context: int, chunk: int) -> SinkRingCache | GrowingCache:
-    """An empty cache of ours for a layer."""
+    """An empty cache of this package for a layer."""
     shape = CacheShape(1, layer.kv_heads, layer.k_dim, context, chunk, torch.float16, META)
     return SinkRingCache(layer.law, shape) if layer.law.window else GrowingCache(layer.law, shape)

@@ -27,7 +27,7 @@ RESET = parse("llama3-sink2/reset-after-3wraps/float32/b1")
 
 
 class Static:
-    """Our static scheme, eager: prefill chunks of 4 and decode steps."""
+    """This package's static scheme, eager: prefill chunks of 4 and decode steps."""
 
     name = "static"
     schemes = frozenset({"uniform", "interleaved"})
@@ -108,7 +108,7 @@ def test_a_program_of_one_length_does_not_pass_for_dynamic() -> None:
 
 def test_a_subject_without_a_graph_claims_nothing() -> None:
     class Bare(SinkGraph):
-        exportable = None  # type: ignore[assignment]  # the optional member is absent
+        exportable = None  # type: ignore[assignment]  # as if it did not have the optional member
 
         def open(self, case: Case) -> Decoder:
             return SinkGraph().open(case)

@@ -24,7 +24,7 @@ FLOATS = 256  # 1024 bytes a tensor of the tiny graphs
 
 
 class Tree(nn.Module):
-    """A function of its input and of a buffer; no Python numbers, which kernels make tensors of."""
+    """A function of its input and a buffer; no Python numbers, as kernels make tensors of them."""
 
     def __init__(self, compute: Callable[[Tensor, Tensor], Any]) -> None:
         super().__init__()

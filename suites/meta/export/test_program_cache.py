@@ -192,7 +192,7 @@ def test_programs_that_nobody_asks_for_are_deleted(tmp_path: Path) -> None:
         paths.append(cache.path("tiny", {"seed": seed}))
         long_ago = time.time() - (KEEP_DAYS + 1) * 86_400
         os.utime(paths[-1], (long_ago, long_ago))
-    cache.get("tiny", {"seed": 2}, build)  # asked for: stays
+    cache.get("tiny", {"seed": 2}, build)  # it was asked for, so it stays
     cache.get("tiny", {"seed": 3}, build)
     assert [path.exists() for path in paths] == [False, True]
     assert build.calls == 3

@@ -42,7 +42,7 @@ SEEDS = 8
 
 
 def find(subject, model):
-    """The first find over a few seeds; a task is one seed."""
+    """The first find over a few seeds."""
     searched = (search(subject, tiny(model), seed, campaign.EXAMPLES)[0] for seed in range(SEEDS))
     return next((found for found in searched if found is not None), None)
 
@@ -58,7 +58,7 @@ def test_planted_stateful_defects_are_found_and_named(defect):
 
 
 class SharedCopy(Trimmed):
-    """A copy is the original: what the one is fed, the other holds."""
+    """Its copies share the original's state: what one is fed, the other holds."""
 
     def __deepcopy__(self, memo):
         return self
@@ -86,7 +86,7 @@ class NoCopySubject(TrimmedSubject):
 def test_what_cannot_be_copied_is_not_claimed():
     case = parse("mistral/steps-5.c.1/float32/b1")
     assert run_check(NoCopySubject, "values", case).status is Status.NOT_CLAIMED
-    judge(NoCopySubject, case)  # and is no find
+    judge(NoCopySubject, case)  # and it is not a find
 
 
 @pytest.mark.parametrize("subject", CORRECT[:2], ids=lambda s: s.name)
@@ -120,7 +120,7 @@ def test_a_history_that_cannot_be_is_refused(name, expected):
 
 # ── campaigns ───────────────────────────────────────────────────────────────────────────────────
 
-#: Dies in the first process that opens it, and is a sound (if wasteful) cache from then on.
+#: Kills the first process that opens it; from then on it is a correct (if wasteful) cache.
 DIES_ONCE = GOOD.replace(
     "    def new_cache(self, layer, shape):\n",
     """    def new_cache(self, layer, shape):

@@ -11,7 +11,7 @@ ABSENT = record(status="not-installed", case="", check="load", device="", versio
 
 
 def run_of(*statuses, **changes):
-    """Records of as many cases as there are statuses; they have no integers."""
+    """One record per status, each of another case, without integers."""
     pairs = zip(CASES, statuses, strict=False)
     return [record(case=case, status=status, **changes) for case, status in pairs]
 
@@ -99,7 +99,7 @@ def test_a_case_that_broke_before_it_told_leaves_the_count(tmp_path, status):
 
 @pytest.mark.parametrize("status", ["error", "missing"])
 def test_what_broke_is_no_claim_that_drifted(tmp_path, status):
-    """The case is red for itself; whether it is claimed, it did not say."""
+    """Such a case is red by itself, and whether it is claimed is not known."""
     stored(tmp_path, run_of("pass", "not-claimed"))
     assert drift(tmp_path, run_of("pass", status)) == []
     assert drift(tmp_path, run_of("not-claimed", status)) == []

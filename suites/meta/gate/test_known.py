@@ -98,7 +98,7 @@ def test_one_that_fails_in_the_same_way_is_known(tmp_path, how):
 
 
 def test_another_fault_that_raises_the_same_exception_is_red(tmp_path):
-    """The type says little: nine hundred cases of released packages end in a RuntimeError."""
+    """The type alone says little: 900 cases of released packages end in a RuntimeError."""
     known = entries(tmp_path, RAISES, rows=[row(exception="RuntimeError")])
     other = record(status="error", exception="RuntimeError", message="RuntimeError: a new bug")
     judged = judge(other, known)
@@ -143,9 +143,9 @@ def test_a_case_that_did_not_run_is_stale(tmp_path):
     known = entries(tmp_path, rows=[row(), row(check="visibility")])
     both = [record(status="known"), record(status="known", check="visibility")]
     assert found_stale(known, *both) == []
-    assert found_stale(known, both[0]) == [f"ours.toml, B1: nothing ran of ours visibility {CASE}"]
+    assert found_stale(known, both[0]) == [f"ours.toml, B1: did not run: ours visibility {CASE}"]
     assert found_stale(known, record(case=OTHER)) == [
-        f"ours.toml, B1: nothing ran of ours values {CASE} and 1 more"
+        f"ours.toml, B1: did not run: ours values {CASE} and 1 more"
     ]
     assert len(found_stale(known, *(record(status="not-claimed") for _ in both))) == 1
 

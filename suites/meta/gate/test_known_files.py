@@ -25,32 +25,32 @@ def refusal(folder, text=ENTRY, **files):
     ("old", "new", "expected"),
     [
         ("what = ", "waht = ", "B1: unknown field 'waht'; allowed: subjects, what, why"),
-        ('what = "queries see too much"', 'what = "  "', "B1: what must be a text"),
+        ('what = "queries see too much"', 'what = "  "', "B1: what must be a non-empty string"),
         ('what = "queries see too much"', "", "B1: what is missing"),
-        ('why = "the mask is made before the update"', "why = 3", "B1: why must be a text"),
+        ('why = "the mask is made before the update"', "why = 3", "B1: why must be a non-empty s"),
         ('link = "https://example.org/issues/1"', "", "B1: link is missing"),
         ('link = "https://example.org/issues/1"', 'link = "see chat"', "link must be a URL, got"),
         ('versions = { torch = "==2.*" }', "", "B1: versions is missing"),
         ('versions = { torch = "==2.*" }', "versions = {}", "B1: versions must be a table"),
         ('torch = "==2.*"', 'torch = "2.13"', "versions.torch must be a PEP 440 specifier, got"),
-        ('subjects = ["ours"]', "subjects = []", "B1: subjects must be a list of texts, got []"),
-        ('subjects = ["ours"]', 'subjects = "ours"', "B1: subjects must be a list of texts"),
-        ('["values", "visibility"]', '"values"', "B1: checks must be a list of texts"),
+        ('subjects = ["ours"]', "subjects = []", "B1: subjects must be a list of strings, got []"),
+        ('subjects = ["ours"]', 'subjects = "ours"', "B1: subjects must be a list of strings"),
+        ('["values", "visibility"]', '"values"', "B1: checks must be a list of strings"),
         ('"visibility"', '"visibilty"', "no check is named 'visibilty'; allowed: visibility, va"),
         ('"silent"', '"loud"', "severity must be one of silent, error, bytes, refusal, got 'loud'"),
         ('"silent"', '["silent"]', "severity must be one of silent, error, bytes, refusal, got ["),
         (
             'severity = "silent"',
             'severity = "silent"\nmatch = ""',
-            "B1: match must be a text that is",
+            "B1: match must be a non-empty string",
         ),
         (
             'severity = "silent"',
             'severity = "silent"\nmatch = 3',
-            "B1: match must be a text that is",
+            "B1: match must be a non-empty string",
         ),
-        ("[B1]", "first_bad = 3\n[B1]", "first_bad: must be a table, one for each cause, got 3"),
-        ("[B1]", "[[B1]]", "B1: must be a table, one for each cause"),
+        ("[B1]", "first_bad = 3\n[B1]", "first_bad: must be a table, one per cause, got 3"),
+        ("[B1]", "[[B1]]", "B1: must be a table, one per cause"),
         ("[B1]", "[B1", "ours.toml"),
         (ENTRY, ENTRY + ENTRY, "ours.toml"),
     ],
@@ -73,8 +73,8 @@ def test_a_wrong_cause_is_named_with_file_and_field(tmp_path, old, new, expected
         (row(first_bad=-1), "line 2: first_bad must be an integer >= 0, got '-1'"),
         (row(first_bad="1.5"), "line 2: first_bad must be an integer >= 0, got '1.5'"),
         ("B1,ours", "line 2: 2 columns, not 7"),
-        (f"{row()}\n{row()}", "line 3: a second row of B1 ours values"),
-        (f"{row()}\n{row(kind='lost')}", f"case: a second row of ours values {CASE}"),
+        (f"{row()}\n{row()}", "line 3: a second row for B1 ours values"),
+        (f"{row()}\n{row(kind='lost')}", f"case: a second row for ours values {CASE}"),
     ],
 )
 def test_a_wrong_case_is_named_with_file_and_column(tmp_path, wrong, expected):
@@ -118,8 +118,8 @@ def test_a_file_that_is_no_text_is_named(tmp_path, name):
 def test_a_case_that_raises_needs_what_its_exception_says(tmp_path):
     said = refusal(tmp_path, rows=[row(exception="TypeError")])
     assert said == (
-        "ours.toml, B1: match is missing, a part of what TypeError says: "
-        f"ours values {CASE} ends in it"
+        "ours.toml, B1: match is missing, a part of the exception's message: "
+        f"ours values {CASE} ends in TypeError"
     )
     assert len(entries(tmp_path, RAISES, rows=[row(exception="TypeError")])) == 1
 
@@ -127,7 +127,7 @@ def test_a_case_that_raises_needs_what_its_exception_says(tmp_path):
 def test_no_cause_excuses_a_subject_of_our_own():
     for cause in load(ROOT / "suites" / "known_failures"):
         ours = [name for name in cause.subjects if name.startswith("harness.")]
-        assert not ours, f"{cause.id} of {cause.package}.toml: what we ship is mended, not filed"
+        assert not ours, f"{cause.id} of {cause.package}.toml: what we ship is repaired, not filed"
 
 
 def test_folders_are_read_file_by_file(tmp_path):

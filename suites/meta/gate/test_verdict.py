@@ -34,7 +34,7 @@ def test_passes_known_failures_and_what_is_not_claimed_are_green():
     verdict = verdict_of(*(record(status=s, known="B1" * (s == "known")) for s in statuses))
     assert not verdict.red
     assert verdict.exit_status == 0
-    assert verdict.headline == "Green for a part: 1 checks hold of a run that was not whole"
+    assert verdict.headline == "Green for a part: 1 checks hold; the run was not whole"
 
 
 def test_green_without_more_is_of_a_whole_run():
@@ -64,9 +64,9 @@ def folder_of(path, *records, run=ENDED, items=None):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"run": "r0"}, "1 record is of another run"),
-        ({"item": "b"}, "1 record is of no collected item"),
-        ({"subject": "theirs"}, "1 record is of no collected item"),
+        ({"run": "r0"}, "1 record is from another run"),
+        ({"item": "b"}, "1 record has no collected item"),
+        ({"subject": "theirs"}, "1 record has no collected item"),
     ],
 )
 def test_a_record_that_is_not_of_the_run_is_red(tmp_path, changes, reason):

@@ -144,7 +144,7 @@ def test_reference_cycles_are_charged() -> None:
             cycle: list[object] = [torch.zeros(MEBI // 4)]
             cycle.append(cycle)
 
-    # Nothing collects them before the call is over.
+    # The garbage collector is off until the call is over.
     assert measure(call).peak_bytes == 2 * MEBI
 
 
@@ -183,7 +183,7 @@ def test_cuda_without_a_device_is_a_probe_error(monkeypatch: pytest.MonkeyPatch)
 
 
 def _with_changes(change: Callable[[events.Change], list[events.Change]]) -> Callable[..., object]:
-    """`events._read` with each change of the log put through `change`."""
+    """`events._read`, with every change of the log replaced by what `change` makes of it."""
     read = events._read
 
     def broken(trace: object) -> events.Log:
@@ -312,7 +312,7 @@ def test_exponent_names_what_it_cannot_take(
 
 def test_secondary_figures_see_what_the_allocator_does_not() -> None:
     def call() -> None:
-        # Fresh pages: what malloc hands out may be resident already, and would not show.
+        # Fresh pages: what malloc returns may be resident already, and would not show.
         np.frombuffer(mmap.mmap(-1, 64 * MEBI), dtype=np.uint8).fill(1)
 
     assert measure(call).peak_bytes == 0

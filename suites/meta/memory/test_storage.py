@@ -63,7 +63,7 @@ class ListWithAttribute(list[int]):
 
 
 class Fresh(Mapping[int, Any]):
-    """Makes its values anew each time, so that one may lie where another was."""
+    """Makes its values anew each time, so that a new one may get the address of an old one."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         self._read = lambda i: [tensors[i]]

@@ -25,7 +25,7 @@ SINKS = parse("llama3-sink4/chunk-w+1/float32/b1")
 
 
 def test_states_are_those_of_the_law_in_float16() -> None:
-    """The checks of cache bytes take a case's dtype, and the states of Core ML have their own."""
+    """The check of cache bytes counts in the case's dtype; Core ML's states have their own."""
     for case in (CASE, SINKS):
         decoder = subject.Decoder().open(case)
         decoder.feed(torch.zeros(1, 3, dtype=torch.int64))
@@ -35,7 +35,7 @@ def test_states_are_those_of_the_law_in_float16() -> None:
 
 
 def test_attention_is_one_op_and_the_caches_are_states() -> None:
-    """What makes it a decoder that a pass of coremltools has something to slice in."""
+    """Otherwise coremltools' pass would find nothing to slice in this decoder."""
     program = program_of(subject.converted(CASE.model, 1)).functions["main"]
     kinds = [op.op_type for op in program.operations]
     assert kinds.count("scaled_dot_product_attention") == CASE.model.n_layers
@@ -132,7 +132,7 @@ def test_bytes_that_are_no_delegate_are_refused(tmp_path: Any) -> None:
 
 
 def test_a_blob_is_unpacked_within_its_folder(tmp_path: Any) -> None:
-    """Names in a footer are names, not ways out."""
+    """Names in a footer cannot write outside the folder."""
     footer = (
         '{"nodes": [{"kind": 0, "dataRegion": {"offset": 0, "size": 2}},'
         ' {"kind": 1, "children": {"Manifest.json": 0}},'
@@ -144,7 +144,7 @@ def test_a_blob_is_unpacked_within_its_folder(tmp_path: Any) -> None:
 
 
 def test_a_program_with_kernels_is_refused() -> None:
-    """What was not delegated would run elsewhere than in Core ML."""
+    """A part that was not delegated would not run in Core ML."""
     from harness.subjects.executorch import lowering
 
     class Add(torch.nn.Module):

@@ -78,8 +78,7 @@ def test_a_saved_model_answers_bit_for_bit_as_the_converted_one(
 
 @pytest.mark.parametrize("mode", ["linear_symmetric", "linear"])
 def test_int8_weights_are_unpacked(mode: str) -> None:
-    """Within half a step of each weight: the block moves, and no further than a torch run whose
-    weights are those that coremltools says it stored."""
+    """The answer changes, and is that of a torch run with the weights that coremltools stored."""
     with hushed():
         config = cto.OptimizationConfig(
             global_config=cto.OpLinearQuantizerConfig(mode=mode, weight_threshold=128)
@@ -201,11 +200,11 @@ def test_values_that_nothing_reads_again_are_dropped() -> None:
 
     interpreter, x = Interpreter(program), np.ones(n, np.float32)
     most = measure(lambda: interpreter.run({"x": x})).peak_bytes
-    assert most == 2 * x.nbytes  # a product and what it is made of
+    assert most == 2 * x.nbytes  # a product and its inputs
 
 
 def test_what_was_read_from_a_state_is_its_value_at_that_time() -> None:
-    """Views of the state would turn into what is written to it later."""
+    """A view of the state would change when the state is written later."""
 
     @mb.program(input_specs=[mb.StateTensorSpec((2,), dtype=types.fp16)], opset_version=IOS18)
     def program(state: Any) -> Any:
@@ -220,7 +219,7 @@ def test_what_was_read_from_a_state_is_its_value_at_that_time() -> None:
         assert [list(x) for x in (before, once, twice)] == [[start + i] * 2 for i in range(3)]
 
 
-# ── what is wrong is said ───────────────────────────────────────────────────────────────────────
+# ── errors name what is wrong ───────────────────────────────────────────────────────────────────
 
 
 def test_an_unknown_op_is_named() -> None:
@@ -275,7 +274,7 @@ def test_a_model_without_a_program_is_refused(tmp_path: Path) -> None:
         program_of(ct.models.MLModel(str(path), skip_model_load=True))
 
 
-# ── and must be able to be ──────────────────────────────────────────────────────────────────────
+# ── faults are found ────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_value_of_another_shape_or_dtype_is_caught_where_it_arises(
@@ -306,7 +305,7 @@ def test_a_value_of_another_shape_or_dtype_is_caught_where_it_arises(
 def test_a_faulty_op_breaks_the_bound(
     op: str, fault: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The comparison with torch is worth something only if it tells wrong arithmetic from right."""
+    """The comparison with torch proves something only if it finds wrong arithmetic."""
     inputs = block_inputs()
     exact = Block().double()(*(t.double() for t in inputs.values()))
     own = Block()(*inputs.values())
@@ -323,7 +322,7 @@ def test_a_faulty_op_breaks_the_bound(
     assert (tolerance.row_error(got, exact) > bound_of(own, exact)).any()
 
 
-# ── for a person ────────────────────────────────────────────────────────────────────────────────
+# ── the command ─────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_saved_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -341,7 +340,7 @@ def test_a_saved_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         ([], "give one model"),
         (["nowhere.mlpackage"], "nowhere.mlpackage: no such file"),
-        (["notes.mlmodel"], "notes.mlmodel is no Core ML model"),
+        (["notes.mlmodel"], "notes.mlmodel is not a Core ML model"),
     ],
 )
 def test_what_is_no_model_is_refused_in_a_line(

@@ -21,7 +21,7 @@ def bounds(program: Any) -> Peak:
 
 
 def chain(n: int) -> Any:
-    """x of 1 KiB through n ops, each of which reads the one before it."""
+    """A value x of 1 KiB passed through n ops, each of which reads the output of the one before."""
 
     @mb.program(input_specs=[mb.TensorSpec((256,))], opset_version=IOS18)
     def program(x: Any) -> Any:
@@ -110,7 +110,7 @@ def test_a_branch_costs_its_dearer_side() -> None:
     # Inside: two links of the chain; outside: the branch's result and the condition, a byte.
     found = bounds(program)
     assert found.outputs_only.nbytes == 2 * 1024 + 1024 + 1
-    # One branch is written in a run, and no constants.
+    # A run writes one branch, and no constants.
     branch = {"add": 1024, "tanh": 3 * 1024}
     assert found.written == branch | {"reduce_sum": 4, "greater": 1, "cond": 1024}
 
@@ -126,7 +126,7 @@ def test_the_fused_op_is_free_unless_its_scores_are_counted() -> None:
 
 @pytest.mark.parametrize("length", [128, 512, 2048, 4096])
 def test_slicing_saves_what_its_order_allows(length: int) -> None:
-    """By formula: one chunk's two scores and the chunks so far, against the two scores of all."""
+    """Peaks by formula: one chunk's two scores and all outputs so far, against all scores twice."""
     whole, sliced = bounds(attention(length, 1)), bounds(attention(length, 16))
     scores, out = HEADS * length * length * 2, HEADS * length * WIDTH * 2
     chunk = out // 16
@@ -134,7 +134,7 @@ def test_slicing_saves_what_its_order_allows(length: int) -> None:
     # At the softmax of the last chunk, or at the concat.
     last = 2 * scores // 16 + 15 * chunk
     assert sliced.outputs_only.nbytes == max(last, 2 * out)
-    # Breadth first, all chunks' scores are there at once: what is saved depends on the order.
+    # Breadth first, the scores of all chunks are live at once: what is saved depends on the order.
     assert sliced.breadth_first.nbytes >= scores > sliced.outputs_only.nbytes / 2
     assert sliced.written["concat"] == out
 

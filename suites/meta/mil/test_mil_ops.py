@@ -70,7 +70,7 @@ def attrs_like(case: Op, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_half(value: Any) -> Any:
-    """A number or an array of float32 in float16; anything else as it is."""
+    """A float, or an array of float32, as float16; anything else unchanged."""
     if isinstance(value, float):
         return np.float16(value)
     return halved(value) if isinstance(value, np.ndarray) else value
@@ -124,14 +124,14 @@ def halved(x: Array) -> Array:
 
 
 def test_every_covered_op_has_a_case() -> None:
-    """The rest is tested where programs are: constants, compressed weights, states, branches."""
+    """Constants, compressed weights, states and branches are tested with whole programs."""
     elsewhere = UNPACKED | STRUCTURE | {"const"}
     assert {case.op for case in CASES} == set(coverage()) - elsewhere
     assert not REVIEWED & set(KERNELS)  # one code for each
 
 
 def test_float16_overflows_where_an_op_ends_and_not_within() -> None:
-    """The product overflows alone; within the attention op it does not."""
+    """The product overflows as an op of its own, but not within the attention op."""
     q = np.full((1, 2, 8), 256, np.float16)
     v = normal(1, 2, 8).astype(np.float16)
 
@@ -169,7 +169,7 @@ def test_a_runtime_mask_is_not_ignored_with_constant_keys() -> None:
 
     (out,) = run(masked, {"mask": causal}).values()
     folded = masked.functions["main"].outputs[0].val
-    # The defect is there, a masked answer that is the unmasked one, and is not taken over.
+    # coremltools has the defect: its folded answer is the unmasked one.  The interpreter's is not.
     for got, mask, keys in ((out, causal, torch.arange(1, 7)), (folded, None, torch.full((6,), 6))):
         exact, own = (torch.from_numpy(attention(x, x, x, mask)) for x in (q.astype(np.float64), q))
         bound = tolerance.row_bound(own, exact, keys, q.shape[-1], 1)
@@ -210,7 +210,7 @@ def test_a_runtime_mask_is_not_ignored_with_constant_keys() -> None:
     ],
 )
 def test_an_index_out_of_range_is_an_error(op: str, inputs: dict[str, Any], attrs: Any) -> None:
-    """Undefined in Core ML since iOS 17: no answer of it is worth anything."""
+    """Core ML has not defined such indices since iOS 17, so that no answer would be right."""
     made, arrays = program(Op(op, inputs, np.array, attrs), inputs)
     with pytest.raises(MilError, match="indices must be in 0…4, got"):
         run(made, arrays)

@@ -82,7 +82,7 @@ def test_wrong_stacks_change_one_layer_each() -> None:
 
 @pytest.mark.usefixtures("fresh_references")
 def test_a_blind_bound_fails_a_correct_subject(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tolerance that is loose enough to pass a neighbour is caught, whoever passes under it."""
+    """A tolerance that would pass a neighbour is caught, whatever the subject answers."""
     real = tolerance.row_bound
     monkeypatch.setattr(tolerance, "row_bound", lambda *args: 1e5 * real(*args))
     finding = run_check(TrimmedSubject, "values", parse("mistral/chunk-w/float32/b1"))
@@ -115,7 +115,7 @@ def test_of_one_name_the_curve_nearest_to_the_truth_is_kept() -> None:
 
 
 def test_what_fails_says_what_its_neighbours_would_be_off_by() -> None:
-    """And nothing that passes does: records stay small."""
+    """Passing records have no curves, and stay small."""
     case = parse("mistral/prefill-w+1/float32/b1")
     (wider,) = (d.subject for d in DEFECTS if d.name == "defect.WindowPlusOne")
     broken = run_check(wider, "values", case)

@@ -70,7 +70,7 @@ def test_a_green_run_is_a_few_lines() -> None:
 
 
 def test_however_much_broke_it_is_no_longer_than_a_comment() -> None:
-    """Two thousand kinds of failure with messages of ten thousand characters, and other tests."""
+    """2,000 kinds of failure with messages of 10,000 characters, and 500 other failed tests."""
     broken = [
         record(
             item=str(i),
@@ -127,7 +127,7 @@ def test_the_workflow_may_comment_only_where_its_token_can_write(step: dict[str,
     assert f"reports/latest/{comment.FILE}" in step["with"]["script"]
 
 
-#: What the script is given, as github-script gives it; what it writes is what comes back.
+#: Calls the script with stand-ins for what github-script provides; returns what it did.
 DRIVER = """async ([script, text, comments]) => {
   const done = [];
   const issues = {
@@ -149,7 +149,7 @@ DRIVER = """async ([script, text, comments]) => {
 
 @pytest.fixture(scope="module")
 def script(step: dict[str, Any]) -> Any:
-    """Runs the step's script in a browser's engine on a text and the comments that are there."""
+    """Runs the step's script in a browser, on a text and the existing comments."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no browser is installed to run the workflow's script")
@@ -166,7 +166,7 @@ def test_the_script_writes_one_comment_and_then_writes_over_it(script: Any) -> N
     text = told([record()], exit_status=0)
     others = [
         {"id": 1, "body": "LGTM", "user": {"type": "User"}},
-        {"id": 2, "body": text, "user": {"type": "User"}},  # who quotes it keeps the quote
+        {"id": 2, "body": text, "user": {"type": "User"}},  # a person's quote of it is not replaced
         {"id": 4, "body": "size: +3", "user": {"type": "Bot"}},
     ]
     ((what, made),) = script(text, others)

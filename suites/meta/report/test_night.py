@@ -19,7 +19,7 @@ SOUND = [record(item=f"ok{i}", case=f"mistral/s{i}/float32/b1") for i in range(5
 
 
 def told(frame, verdict, folder):
-    """What the page and the summary say up to their first table."""
+    """The page up to its first table, and the summary up to the matrix, as text."""
     page = html.build(frame, verdict, folder / "index.html").read_text(encoding="utf-8")
     first = page[page.index("<h1") : page.index('class="bar"')]
     text = summary.to_markdown(frame, verdict)
@@ -65,12 +65,12 @@ def test_a_known_failure_that_passes_and_one_that_matches_nothing(tmp_path):
         assert "1 known failure passes" in said
         assert "1 known failure is stale" in said
     assert "ours B1 matches nothing that ran" in page
-    assert "ours.toml, B1: nothing ran of ours values nowhere/chunk-4/float32/b1" in text
+    assert "ours.toml, B1: did not run: ours values nowhere/chunk-4/float32/b1" in text
     assert "ours values 1 case: B1 passes" in page
 
 
 def shard(folder, number, items, everything, *, killed=""):
-    """One of two shards, with the records of its items; `killed`: it died in this one."""
+    """One of two shards, with records of its items.  killed: the item in which a worker died."""
     place, run = Folder(folder / f"shard{number}"), f"run{number}"
     cases = {i: CASE if i in items else LOST for i in everything}
     called = [planned(i, case=CASE) for i in items]
@@ -91,7 +91,7 @@ def shard(folder, number, items, everything, *, killed=""):
 
 
 def merged(parts, folder, lost=""):
-    """lost: a case that is filed under a known failure."""
+    """Page and summary of the merged parts.  lost: a case filed under a known failure."""
     (folder / "known").mkdir()
     if lost:
         write_known(folder / "known", rows=[row(case=lost)])
@@ -111,7 +111,7 @@ def test_a_worker_that_was_killed(tmp_path):
 
 
 def test_a_shard_that_never_came_back(tmp_path):
-    """And the known failures that it had to show are not stale for that."""
+    """Its known failures are not stale merely because the shard is missing."""
     parts = [shard(tmp_path, 1, ["a", "b"], ["a", "b", "c", "d"])]
     page, text = merged(parts, tmp_path, LOST)
     for said in (page, text):

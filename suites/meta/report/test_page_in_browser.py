@@ -57,7 +57,7 @@ def browser():
 
 
 class Opened:
-    """A page, and what went wrong on it or left it."""
+    """An open page, with its script errors and its requests."""
 
     def __init__(self, browser, path, **options):
         self.context = browser.new_context(**options)
@@ -148,7 +148,7 @@ def test_light_and_dark_follow_the_system_and_the_reader(browser, path):
 
 
 def test_text_of_both_modes_can_be_read(browser, path):
-    """Contrast of body text by WCAG 2.2's ratio, 4.5 at least."""
+    """Contrast of body text is at least 4.5 to 1, as WCAG 2.2 asks."""
     for scheme in ("light", "dark"):
         made = Opened(browser, path, color_scheme=scheme)
         text = made.page.evaluate("getComputedStyle(document.body).color")
@@ -222,7 +222,7 @@ def test_every_control_and_drawing_has_a_name(opened):
 
 
 def test_focus_goes_down_the_page(opened):
-    """What comes first on the page is reached first: no control stands out of its turn."""
+    """The Tab key reaches controls in their order on the page."""
     page, tops = opened.page, []
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -234,7 +234,7 @@ def test_focus_goes_down_the_page(opened):
 @pytest.mark.parametrize("width", [360, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_lines_of_the_charts_stand_out_from_the_page(browser, path, scheme, width):
-    """Contrast of 3 to 1 at least, as WCAG 2.2 asks of drawings."""
+    """Contrast is at least 3 to 1, as WCAG 2.2 asks of drawings."""
     made = Opened(browser, path, color_scheme=scheme, viewport={"width": width, "height": 800})
     lines = made.page.locator(".charts .plot:not(.key) .law").all()
     assert len(lines) > 20

@@ -26,7 +26,7 @@ VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page; fails on a tag that is closed out of turn or not at all."""
+    """A parsed page; fails if a tag is closed in the wrong order or not at all."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -45,7 +45,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def end_implied(self, tags):
-        """Close cells and rows whose end tags HTML lets a page leave out."""
+        """Close cells and rows whose end tags may be left out in HTML."""
         while self.open and self.open[-1] in tags:
             self.open.pop()
 
@@ -57,17 +57,17 @@ class Page(HTMLParser):
         self.words.append(data)
 
     def attributes(self, name, tag=None):
-        """Values of an attribute, of every element or of those of a tag."""
+        """All values of an attribute, of all elements or of one tag."""
         return [a[name] for t, a in self.tags if name in a and tag in (None, t)]
 
     @property
     def prose(self):
-        """The text of the page, white space made one."""
+        """The text of the page, with white space collapsed."""
         return " ".join(" ".join(self.words).split())
 
 
 def wrong_window(check="visibility"):
-    """What a window that is one key too wide leaves in a finding."""
+    """The finding for a window that is one key too wide."""
     finding = Finding(check)
     finding.compare_sets(Layer(window=8).mask(0, 20, 20), Layer(window=9).mask(0, 20, 20))
     return finding
@@ -153,7 +153,7 @@ def frame(records):
 
 @pytest.fixture(scope="module")
 def verdict(records, frame, tmp_path_factory):
-    """Red for every reason there is: a drifted row and a stale entry beside the records."""
+    """Red for several reasons: broken records, a drifted row, a stale cause and another test."""
     folder = tmp_path_factory.mktemp("known")
     filed = [row("B1", check="visibility", case=FILED), row("B7", case="nowhere/chunk-4/x/b1")]
     known = entries(folder, ENTRY + ENTRY.replace("B1", "B7"), rows=filed)
@@ -194,7 +194,7 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
 
 
 def test_nothing_is_loaded_from_elsewhere(page):
-    """Anchors and namespaces may name other places; nothing that a browser fetches may."""
+    """Links and namespaces may name other places, but the browser fetches nothing from there."""
     assert not page.attributes("src")
     fetched = [a["href"] for tag, a in page.tags if "href" in a and tag != "a"]
     assert all(h.startswith(("#", "data:")) for h in fetched)
@@ -205,7 +205,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 
 def reproducible(r, text):
-    """The whole line, or for further cases of one check what differs from the first's line."""
+    """True if the text has the whole command, or the option to change in the first one's."""
     return r.reproduce in text or f"--case {r.case}" in text
 
 
@@ -263,7 +263,7 @@ def test_equal_failures_are_drawn_once(page):
     assert len(expected) == len(got) == 1
     assert "query 8 should see keys 1–8;" in expected[0]
     assert "query 8 sees keys 0–8;" in got[0]
-    assert "equals the one further up" in page.prose
+    assert "equals the one above" in page.prose
     assert "1 more case of this kind" in page.prose
 
 
@@ -324,7 +324,7 @@ def two_thousand(outcome):
 
 
 def mixed(i, check):
-    """One in ten fails, each in a way of its own."""
+    """One in ten fails, each in a different way."""
     finding = Finding(check, figure=1.23e-6, bound=2.34e-5, margin=123.4)
     if i % 10:
         return finding
@@ -354,7 +354,7 @@ def test_two_thousand_cases_are_quick_and_small(outcome, tmp_path):
     for built in ((some, few), (frame, verdict)):
         out = html.build(*built, tmp_path)
         times.append(time.process_time())
-    # Four times the cases; quick means in step with them, on a machine of any speed.
+    # Four times the cases: time may at most double beyond proportion, on a machine of any speed.
     assert times[2] - times[1] < 2 * 4 * (times[1] - times[0])
     assert out.stat().st_size < 1_000_000
     text = re.sub("</?span>", "", out.read_text(encoding="utf-8"))

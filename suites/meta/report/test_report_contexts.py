@@ -33,7 +33,7 @@ def test_every_runtime_has_its_line(charts: list[contexts.Chart]) -> None:
 
 
 def test_lines_are_the_estimates(charts: list[contexts.Chart]) -> None:
-    """Of the longest context to the byte; of the others by the height of the points."""
+    """At the longest context the bytes are equal; elsewhere the heights of points are checked."""
     for chart in charts:
         geometry = model_id.read(chart.model)
         for line in chart.lines:
@@ -90,7 +90,7 @@ def test_what_no_runtime_holds_is_no_point() -> None:
 def test_the_charts_are_small_drawings_without_colours_of_their_own(
     charts: list[contexts.Chart],
 ) -> None:
-    """What style sheets colour can be read in light and dark."""
+    """Colours come from the style sheet, so that charts are readable in light and dark."""
     module = html._environment().get_template("figures.html.j2").make_module()
     for chart in charts:
         text = str(module.contexts(chart))

@@ -78,7 +78,7 @@ def test_neighbouring_laws_are_drawn_beside_the_errors():
         ("window 7", 30.0, False),
     ]
     assert all(c.path.count("M") == 1 for c in plot.curves)
-    assert "window 9 would be off by up to 401 bounds, and the errors are its own." in plot.label
+    assert "window 9 would be off by up to 401 bounds, and the measured errors match." in plot.label
     assert "sink 3 would be off by up to 7 bounds." in plot.label
     top = errorplot.plot([0.1, 0.1], neighbours={"window 9": [0.0, 1e8]}).curves[0].path
     assert int(top[1:].split(" ")[1].partition("h")[0]) >= errorplot.TOP, "the scale holds them"
@@ -222,7 +222,7 @@ def test_a_picture_of_no_records_is_misuse(checkout):
 def test_the_page_names_the_peak_resident_size_as_indicative(checkout):
     assert CliRunner().invoke(cli.app, ["report"]).exit_code == 0
     page = (checkout.path / "index.html").read_text(encoding="utf-8")
-    assert "<dt>peak resident size</dt><dd>768 MiB of one process, indicative" in page
+    assert "<dt>peak resident size</dt><dd>768 MiB in one process, indicative" in page
 
 
 def test_a_picture_of_nothing_is_refused():

@@ -50,11 +50,11 @@ def test_exit_words(status: int, words: str) -> None:
 
 
 class CacheIsFull(MemoryError):
-    """A library's own."""
+    """A library's own exception for exhausted memory."""
 
 
 class OutOfMemoryError(RuntimeError):
-    """As CUDA's is called."""
+    """The name of torch's exception for CUDA."""
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from harness.results.record import rows, to_frame
 
 
 def broken(*changes):
-    """A frame of failures with these changes, named by their number."""
+    """A frame of failures, one for each set of changed fields; its index is the item."""
     made = ({"status": "fail", "item": str(i)} | change for i, change in enumerate(changes))
     return to_frame(record(**fields) for fields in made)
 

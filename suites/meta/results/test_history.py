@@ -175,7 +175,7 @@ def test_of_two_steps_the_last_is_given():
 
 
 def test_a_year_of_nights_is_small_and_quick(history):
-    """365 nights of 2,000 cases: a size and times that a morning can afford."""
+    """365 nights of 2,000 cases stay small, and quick to query."""
     noise = random.Random(0)
     began = time.perf_counter()
     for n in range(NIGHTS):

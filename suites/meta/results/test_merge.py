@@ -15,7 +15,7 @@ SHARDS = 4
 
 @pytest.fixture
 def run(project, run_suites):
-    """Run the suite on a subject that keeps too many bytes; the folder of its results."""
+    """Runs the suite on a subject that keeps too many bytes; returns the folder of results."""
 
     def run(out, *args, select=SELECTED):
         run_suites("mine.py:Mine", "-n0", f"--harness-out={out}", *args, select=select)
@@ -32,7 +32,7 @@ def shards(run):
 def verdict(project, out):
     frame, found = read(out, project.path / "baselines", project.path / "suites/known_failures")
     columns = ["item", "subject", "check", "case", "status", "first_bad", "figure", "bound"]
-    rows = frame[columns].sort_values("item").astype(str)  # a figure that is not there is no number
+    rows = frame[columns].sort_values("item").astype(str)  # as text: NaN equals nothing
     return rows.to_dict("records"), found
 
 
@@ -87,7 +87,7 @@ def test_a_subject_that_ran_in_one_part_is_not_also_absent(project, run):
     )
     lines = (project.path / "not" / "records.jsonl").read_text()
     assert "not-installed" in lines
-    for name in ("records.jsonl", "collected.json"):  # as in an environment that lacks the package
+    for name in ("records.jsonl", "collected.json"):  # as if the package were not installed
         text = (project.path / "not" / name).read_text()
         (project.path / "not" / name).write_text(text.replace("absent.py:Mine", "mine"))
     merge([ran, project.path / "not"], project.path / "merged")

@@ -13,14 +13,14 @@ from harness.results.merge import merge
 
 ROOT = Path(__file__).parents[3]
 SUITE = "test_sink_ring.py"
-#: Without exports: a run in this process after another would import torch's parts a second time.
+#: No exports: a second run in this process would import parts of torch again.
 SELECTED = "llama3-sink2/ and float32 and b1 and not peak and not bytes and not export"
 SHARDS = 4
 
 
 @pytest.fixture
 def parts(pytester, run_suites):
-    """The folders of the one run and of the four shards, each as `tox -e shard` runs it."""
+    """Folders of one run and of its four shards, which run as `tox -e shard` does."""
 
     def run(out, *args):
         given = ("-n0", f"--harness-out={out}", *args)
@@ -36,7 +36,7 @@ def parts(pytester, run_suites):
 
 
 def told(folder):
-    """Verdict, summary and comment as they are; the page without what only times say."""
+    """Verdict, summary and comment, and the cells and rows of the page without times."""
     frame, verdict = read(folder, ROOT / "reports" / "baselines", ROOT / "suites/known_failures")
     page = html.build(frame, verdict, folder).read_text(encoding="utf-8")
     cells = re.findall(r'<td class="[a-z-]+" data-v.*?</td>', page)

@@ -24,7 +24,7 @@ ORIGIN = Origin("ours", "ours.py:Ours", "1.0", versions={"torch": "2.13.0"})
 
 
 def read_back(*records):
-    """The records that the rows of a frame of these hold."""
+    """The records, read back from the rows of a frame."""
     return [Record(**row._asdict()) for row in rows(to_frame(records))]
 
 
@@ -37,7 +37,7 @@ def test_neighbours_come_back_and_cost_nothing_where_there_are_none():
     made = record(errors=[0.5, 2.0], neighbours={"window 9": [0.0, math.inf]})
     assert Record.from_json(made.to_json()) == made
     assert read_back(made) == [made]
-    plain = record().to_json()  # as the folders of earlier releases hold it
+    plain = record().to_json()  # the form in the folders of earlier releases
     assert "neighbours" not in plain
     assert Record.from_json(plain).neighbours == {}
 
@@ -136,9 +136,9 @@ def test_a_broken_line_within_is_named(tmp_path):
         ("cache_bytes", "1", "cache_bytes must be an integer, got '1'"),
         ("cache_bytes", True, "cache_bytes must be an integer"),
         ("cache_bytes", 2**63, "cache_bytes must be an integer"),
-        ("versions", None, "versions must be a table of texts, got None"),
-        ("versions", {"torch": 2}, "versions must be a text, got 2"),
-        ("item", ["a"], "item must be a text"),
+        ("versions", None, "versions must be an object of strings, got None"),
+        ("versions", {"torch": 2}, "versions must be a string, got 2"),
+        ("item", ["a"], "item must be a string"),
         ("rows", [[1, 2]], "rows must be a list of"),
         ("rows", [[1, [2], 3]], "rows must be a list, got 3"),
         ("colour", "red", "a Record has no field 'colour'"),
@@ -162,7 +162,7 @@ def test_half_of_a_surrogate_pair_does_not_come_back():
         ("collected", "{}", "must be a list of records"),
         ("collected", "[3]", "3 is not a Record"),
         ("collected", '[{"item": "a"}]', "missing 4 required"),
-        ("collected", '[{"item": 1, "subject": "a", "check": "b"}]', "item must be a text, got 1"),
+        ("collected", '[{"item": 1, "subject": "a", "check": "b"}]', "item must be a string, got"),
         ("planned", '[{"item": "a", "shape": 1}]', "a Record has no field 'shape'"),
         ("run", "[]", r"\[\] is not a RunInfo"),
         ("run", "null", "None is not a RunInfo"),

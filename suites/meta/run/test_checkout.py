@@ -17,7 +17,7 @@ from harness.run import registry
 
 ROOT = Path(__file__).parents[3]
 
-#: Python reads this at its start, in workers too: a distribution that is there is not found.
+#: Python reads this when it starts, in workers too: it hides the installed distribution.
 HIDE = """
 import sys
 from importlib import metadata
@@ -77,7 +77,7 @@ def test_the_suites_run_where_the_package_is_not_installed(checkout: Path) -> No
 def test_subjects_are_those_that_an_installation_registers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And only the checkout's file is read: no distribution says anything."""
+    """Here only the checkout's file is read: no distribution is found."""
     installed = registry.names()
     monkeypatch.setattr(registry.metadata.Distribution, "discover", lambda **_: iter(()))
     registry._entry_points.cache_clear()

@@ -66,7 +66,7 @@ class OfTwoChecks(TrimmedSubject):
 
     @staticmethod
     def covers(check: str, case: Case) -> bool:
-        """One model; of resets the first schedule alone."""
+        """One model; for reset, only its first schedule."""
         assert check in {"values", "reset"}  # the others are left out before this is asked
         right = case.schedule.name == "reset-then-chunks" or check == "values"
         return case.model.name == "mistral" and right

@@ -17,7 +17,7 @@ from harness.run import plan, registry
 #: Eight items of window 8: prefills of 7, 8, 9 and 29 tokens, two checks each.
 SELECTED = "(visibility or values) and mistral/prefill and not then and float32/b1"
 PREFILL_W = "values and mistral/prefill-w/float32/b1"
-#: Seconds after which a check is taken to hang: what ends by itself takes a twentieth of them.
+#: Seconds after which a check counts as hung: checks that end take a twentieth of that.
 SOON = 6
 
 
@@ -300,7 +300,7 @@ def test_only_a_run_of_everything_is_whole(project, monkeypatch):
 
 
 def whole(project, *args):
-    """What a run says of itself."""
+    """Whether a run with these arguments records itself as whole."""
     project.runpytest_inprocess(*args, "-n0", "-x", "-q")
     return results(project).read_run().whole
 

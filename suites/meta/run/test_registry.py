@@ -9,7 +9,7 @@ from subject_files import BAD, GOOD
 from harness.run import registry
 from harness.run.registry import NotInstalled, TargetError, load
 
-#: Frameworks of the subjects, and parts of torch that a collection can do without.
+#: Frameworks of the subjects, and parts of torch that a collection does not need.
 HEAVY = {"coremltools", "executorch", "transformers", "mlx", "torch._dynamo", "sympy", "pandas"}
 LOADED = f"""
 import sys
@@ -71,7 +71,7 @@ def test_every_suite_that_a_subject_names_is_there(pytestconfig):
 
 
 def installed(name):
-    """The registered subject, None where its package is absent."""
+    """The registered subject; None where its package is not installed."""
     try:
         return load(name)
     except NotInstalled:
@@ -123,7 +123,7 @@ def test_a_class_that_is_no_subject_is_told_what_it_lacks(name, expected):
 def test_a_name_that_is_no_column_nor_file_is_refused(folder, name):
     (folder / "own.py").write_text(GOOD.replace('"mine"', repr(name)))
     with pytest.raises(
-        TargetError, match=r"Mine.name must be of letters, digits and \. _ -"
+        TargetError, match=r"Mine.name must consist of letters, digits and \. _ -"
     ) as caught:
         load("own.py:Mine")
     assert "\n" not in str(caught.value)
@@ -169,7 +169,7 @@ def test_a_file_of_others_has_no_version():
 
 
 def test_a_check_that_does_not_exist_is_told_which_do(folder):
-    """A name that is misspelt would leave its check out of the plan, in silence."""
+    """A misspelt name would silently leave its check out of the plan."""
     text = GOOD.replace('name = "mine"', 'name = "mine"\n    checks = frozenset({"valeus"})')
     (folder / "own.py").write_text(text)
     with pytest.raises(TargetError, match=r"Mine.checks must be .*values.*got .*'valeus'"):

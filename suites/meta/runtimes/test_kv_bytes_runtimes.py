@@ -35,7 +35,7 @@ pytestmark = pytest.mark.needs("xllamacpp", "mlx_lm")
 
 MIB = 1 << 20
 K8, K128 = 8192, 131072
-#: What fits beside everything else is allocated; above it llama.cpp works the sizes out itself.
+#: Bytes up to which caches are really allocated; above, llama.cpp only computes the sizes.
 ALLOCATED_MOST = 512 * MIB
 
 # --- llama.cpp -------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(folder: Path) -> Iterator[Opened]:
-    """Opens the file of a model, and closes it behind the test."""
+    """Opens the file of a model, and closes it after the test."""
     models: list[LlamaModel] = []
 
     def open_(name: str, allocate: bool) -> LlamaModel:
@@ -105,9 +105,9 @@ def estimate(geometry: Geometry, options: Options) -> list[int]:
 
 
 def allocation(model: LlamaModel, options: Options, n_layers: int, allocate: bool) -> list[int]:
-    """llama.cpp's bytes per layer; where it allocates, the buffers' bytes are held to them."""
+    """llama.cpp's bytes per layer; if it allocates, its buffers must have just these bytes."""
     with LlamaContext(model, options) as context:
-        for held in context.caches():  # held to the log there
+        for held in context.caches():  # which compares them with the log
             assert held.allocated == (held.total if allocate else 0)
         return context.layer_bytes(n_layers)
 
@@ -116,7 +116,7 @@ def allocation(model: LlamaModel, options: Options, n_layers: int, allocate: boo
 def test_what_was_measured_before(
     opened: Opened, folder: Path, name: str, options: Options, mib: float
 ) -> None:
-    """Estimate, allocation and the figure measured before are one."""
+    """Estimate, allocation and the figure measured before are equal."""
     said = estimate(read_file(folder / f"{name}.gguf"), options)
     allocate = sum(said) <= ALLOCATED_MOST
     held = allocation(opened(name, allocate), options, len(said), allocate)
@@ -149,7 +149,7 @@ def draws(name: str) -> list[Options]:
 def test_options_at_random(opened: Opened, folder: Path, name: str) -> None:
     """Context, batches, sequences, unified, swa_full, types: estimate == allocation each time.
 
-    The geometry is the table's, and once more what the GGUF reader makes of the file.
+    The geometry comes from the table, and then from the GGUF reader.
     """
     model, geometry = opened(name, False), from_model(PUBLISHED[name])
     read = read_file(folder / f"{name}.gguf")
@@ -185,7 +185,7 @@ DECODED = 20
 @pytest.mark.parametrize("prompt", [700, 2 * STEP + 1, K128 - DECODED])
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_mlx_caches(name: str, prompt: int) -> None:
-    """At the peak, behind the prompt, behind the first token and some later: layer by layer."""
+    """Layer by layer: at the peak, after the prompt, after the first token, and later."""
     import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
@@ -215,14 +215,14 @@ def test_mlx_caches(name: str, prompt: int) -> None:
 
 
 def test_mlx_says_what_it_allocates() -> None:
-    """The arrays' bytes are those of MLX's allocator, where a model is really run."""
+    """When a model is really run, the arrays' bytes are those of MLX's allocator."""
     import mlx.core as mx
 
     model = tiny("gemma3")
     schedule = Schedule("prompt, then tokens", (Feed(400), *chunks(20, (1,))))
     case = Case(model, schedule)
     decoder, tokens = MlxSubject().open(case), tokens_for(case)
-    decoder.feed(tokens[:, :1])  # weights and constants are there
+    decoder.feed(tokens[:, :1])  # loads weights and constants
     decoder.reset()
     gc.collect()
     before = mx.get_active_memory()
@@ -242,7 +242,7 @@ WIDE = replace(tiny("gemma3"), name=f"gemma3-w{WINDOW}", window=WINDOW)
 
 
 class OfTheWideModel(LlamaCppSubject):
-    """llama.cpp on a window that is no model's of the table."""
+    """llama.cpp with a window that no model in the table has."""
 
     models = (WIDE.name,)
 
@@ -250,7 +250,7 @@ class OfTheWideModel(LlamaCppSubject):
 def test_llama_cpp_forgets_and_is_right_and_rewinds_in_silence() -> None:
     """A window of 40 in 256 cells: 700 tokens are right throughout; a far rewind is not.
 
-    ``llama_memory_seq_rm`` grants it all the same; ``llama_memory_seq_pos_min`` would have told.
+    ``llama_memory_seq_rm`` grants it anyway; ``llama_memory_seq_pos_min`` would have warned.
     """
     subject, case = OfTheWideModel(), Case(WIDE, Schedule("chunks", chunks(FED, (CHUNK,))))
     decoder, tokens = subject.open(case), tokens_for(case)

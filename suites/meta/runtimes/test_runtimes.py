@@ -1,4 +1,4 @@
-"""The drivers of released runtimes, as far as they go without the wheels."""
+"""The drivers of released runtimes: the parts that work without their wheels."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_a_logged_size_is_that_integer_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("log", "said"),
     [
-        ("", "no line of the log tells the size"),
-        (LOG.replace("1536 cells,   1 layers", "1536 cells,   2 layers"), "1 layers were named"),
+        ("", "no line of the log gives the size"),
+        (LOG.replace("1536 cells,   1 layers", "1536 cells,   2 layers"), "1 layers were listed"),
     ],
 )
 def test_a_log_that_does_not_add_up_is_refused(log: str, said: str) -> None:
@@ -66,7 +66,7 @@ def test_a_log_that_does_not_add_up_is_refused(log: str, said: str) -> None:
 
 
 def test_another_layout_of_the_structs_is_refused() -> None:
-    """A field that was inserted upstream shifts every default behind it."""
+    """A field inserted upstream shifts every default after it."""
     defaults = {"n_ctx": 512, "n_batch": 2048}
     params = llama_library.ContextParams(n_ctx=512, n_batch=2048)
     llama_library.require_layout(params, defaults)
@@ -124,7 +124,7 @@ def test_written_geometry_is_read_back(name: str, tmp_path: Path) -> None:
 
 
 def test_a_written_file_has_no_bytes_of_its_own(tmp_path: Path) -> None:
-    """Gigabytes of weights that nobody reads: holes in a file."""
+    """Gigabytes of weights that nobody reads take no disk: the file is sparse."""
     path = tmp_path / "model.gguf"
     gguf_file.write_geometry(PUBLISHED["phi3-mini-4k"], path)
     assert path.stat().st_size > 1000 * MIB
@@ -133,7 +133,7 @@ def test_a_written_file_has_no_bytes_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.needs("transformers")
 def test_the_tiny_gemma_is_gemma() -> None:
-    """Beside transformers' Gemma 3 with the same weights."""
+    """Logits are those of transformers' Gemma 3 with the same weights."""
     import transformers
 
     from harness.subjects.transformers.float64 import in_full_precision
@@ -176,7 +176,7 @@ def test_configs_for_mlx_hold_the_models_figures() -> None:
 
 
 def test_the_oracle_is_what_dense_attends_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The masks come from the law that is handed over: another law, other logits."""
+    """`dense` calls the oracle's attention, with masks from the laws of the layers."""
     from harness.reference import oracle
 
     seen: list[torch.Tensor] = []

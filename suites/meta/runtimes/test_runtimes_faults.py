@@ -35,7 +35,7 @@ def checked(subject: type[Any], check: str, case: str) -> Finding:
 
 @pytest.fixture
 def _fresh() -> Any:
-    """Models are kept by their geometry: a spoilt one must not outlive its test."""
+    """Models are cached by geometry: a spoilt one must not outlive its test."""
     for kept in (llama_cpp.loaded, mlx_decoder.built):
         kept.cache_clear()
     yield
@@ -80,7 +80,7 @@ def test_a_window_with_one_key_more_is_seen_in_mlx(
 @pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("subject", [LlamaCppSubject, MlxSubject])
 def test_other_weights_are_seen(subject: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reference is not the implementation's own: one layer's key projection upside down."""
+    """The reference is not the runtime's own: flipping one layer's key projection is noticed."""
     spoil = "blk.0.attn_k.weight" if subject is LlamaCppSubject else "layers.0.self_attn.k_proj"
 
     def spoilt(export: Any) -> Any:

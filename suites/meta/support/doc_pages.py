@@ -23,9 +23,9 @@ _INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 
 
 def generator() -> ModuleType:
-    """`docs/generate.py`, which is a script and in no package."""
+    """`docs/generate.py`, which is a script and not in a package."""
     if "docs_generate" not in sys.modules:
-        sys.path.append(str(DOCS))  # a script finds what lies beside it
+        sys.path.append(str(DOCS))  # a script can import what lies next to it
         spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
         assert spec is not None
         assert spec.loader is not None
@@ -36,7 +36,7 @@ def generator() -> ModuleType:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block.  info: what stands behind the fence."""
+    """A fenced block.  info: the text after the opening fence."""
 
     info: str
     body: str

@@ -41,8 +41,8 @@ def weigh(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
     """Scores, weights, result: three allocations, all alive at the end.
 
     The scores are masked in place by a mask that exists already.  For t queries and n keys that is
-    4Htn + 4Htn + 4HtD bytes.  As a function of its own it drops scores and weights on return; in
-    the body of a loop they would live on into the next round.
+    4Htn + 4Htn + 4HtD bytes.  As a separate function it drops scores and weights on return; in the
+    body of a loop they would stay alive during the next round.
     """
     scores = (q @ k.transpose(-1, -2)).mul_(q.shape[-1] ** -0.5).masked_fill_(hidden, -torch.inf)
     weights = torch.softmax(scores, -1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.defects import DEFECTS
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
-from harness.reference.decoder import CacheDecoder
+from harness.reference.cache_decoder import CacheDecoder
 
 
 def defect(name: str) -> type[Any]:

@@ -123,13 +123,13 @@ def test_the_engine_that_is_written_out_rounds_half_precision_once(dtype: torch.
 
 
 def test_gradients_of_queries_are_summed_over_blocks_in_full_precision() -> None:
-    """Many narrow blocks: sums in half precision would be rounded at each."""
+    """With many narrow blocks, a sum in half precision would be rounded after each."""
     x = [t.to(torch.bfloat16) for t in inputs(1, 2, 2, 256, 256)]
     q, k, v, grad = x
     exact = truth(q, k, v, grad, 128)[1][0]
     few, many = (gradients(q, k, v, grad, 128, Sizes(96, size))[1][0] for size in (128, 4))
-    # Each block rounds its share, which is one more rounding of the whole; errors of roundings add
-    # up in squares.  A running sum would round all that came before, block after block.
+    # Each block rounds its share, which amounts to one more rounding of the sum; the squares of
+    # rounding errors add up.  A running sum would be rounded again after each block.
     rounding = relative(exact.to(torch.bfloat16), exact)
     assert relative(many, exact) <= math.hypot(relative(few, exact), rounding)
 
@@ -174,14 +174,14 @@ def test_inputs_of_any_strides(strides: str, dtype: torch.dtype) -> None:
 
 
 def test_a_scale_of_zero_is_a_scale_and_not_the_default() -> None:
-    """Every visible key weighs the same then, as under queries of zero."""
+    """All visible keys then have the same weight, as with queries that are zero."""
     q, k, v, _ = inputs(1, 4, 2, 20, 30)
     assert torch.equal(banded(q, k, v, 8, scale=0.0), banded(torch.zeros_like(q), k, v, 8))
     assert not torch.equal(banded(q, k, v, 8, scale=0.0), banded(q, k, v, 8))
 
 
 def test_a_traced_kernel_is_right_for_inputs_that_lie_otherwise() -> None:
-    """Strides of the example's inputs would be constants of the graph."""
+    """The strides of the example inputs must not become constants of the graph."""
 
     class Kernel(torch.nn.Module):
         def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -208,9 +208,10 @@ def test_keys_that_no_query_sees_cost_nothing(queries: int) -> None:
 
 
 def test_a_second_derivative_is_refused_and_not_left_out() -> None:
-    """A penalty on a gradient that comes by attention and past it: half of it would be silent."""
+    """A gradient penalty through attention and around it must not silently lose the first part."""
     q, k, v, _ = inputs(1, 2, 2, 12, 12)
-    for loss in (Tensor.sum, torch.Tensor.square):  # the gradient of the output fixed, and not
+    # The gradient of the output is a constant for the first, and depends on q for the second.
+    for loss in (Tensor.sum, torch.Tensor.square):
         q.requires_grad_(True)
         out = loss(banded(q, k, v, 4)).sum() + q.square().sum()
         (grad,) = torch.autograd.grad(out, q, create_graph=True)
@@ -235,12 +236,12 @@ def worst_row(got: Tensor, exact: Tensor) -> float:
 def test_bfloat16_is_within_the_margins_of_masked_sdpa(
     heads: tuple[int, int], window: int, length: int
 ) -> None:
-    """Forward 2.5e-3, backward 3.5e-3 in relative norm: the margins that routing is held to.
+    """Forward 2.5e-3, backward 3.5e-3 in relative norm: the limits that apply to routing.
 
-    Against float64 of the same rounded inputs likewise; but where masked SDPA itself is beyond
-    them (dk and dv of long windows), by what it errs and one more rounding, that of the sums over
-    blocks: errors of roundings add up in squares.  Row by row, the worst row is at most a sample
-    factor above masked SDPA's worst.
+    The same limits apply against float64 of the same rounded inputs.  If masked SDPA itself
+    exceeds them (dk and dv of long windows), the limit is its error plus one more rounding, that of
+    the sums over blocks; the squares of rounding errors add up.  The error of the worst row is at
+    most `tolerance.SAMPLE` times that of masked SDPA.
     """
     forward, backward = 2.5e-3, 3.5e-3
     q, k, v, grad = (t.to(torch.bfloat16) for t in inputs(1, *heads, length, length, 256))
@@ -267,7 +268,7 @@ LENGTHS = (2048, 3072, 4096)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("heads", [(2, 2), (4, 1)], ids=str)
 def test_memory_is_linear_in_the_length(heads: tuple[int, int], *, backward: bool) -> None:
-    """Peak bytes on a line: not one byte for each pair of positions; masked SDPA has them."""
+    """Peak bytes lie on a line: not a byte for each pair of positions, as masked SDPA needs."""
 
     def peak(n: int) -> int:
         q, k, v, grad = (t.float() for t in inputs(1, *heads, n, n))
@@ -283,7 +284,7 @@ def test_memory_is_linear_in_the_length(heads: tuple[int, int], *, backward: boo
     peaks = [peak(n) for n in LENGTHS]
     assert second_difference(*peaks) == 0
     n, item = LENGTHS[-1], 4
-    # Beyond what is proportional to the inputs there is one call's worth of blocks.
+    # Besides bytes in proportion to the inputs there are those of the blocks of one call.
     assert peaks[-1] < n * n * item
 
 

@@ -127,7 +127,7 @@ def test_without_a_kernel_the_refusals_are_told() -> None:
 
 
 def test_inference_mode_reads_the_mask_each_time() -> None:
-    """No edit of such a tensor is counted, so that no verdict may be kept."""
+    """Edits of such a tensor are not counted, so no verdict may be kept."""
     router = Router(original())
     with torch.inference_mode():
         mask = band().clone()
@@ -139,7 +139,7 @@ def test_inference_mode_reads_the_mask_each_time() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_autocast_decides_the_dtype_of_the_answer(dtype: torch.dtype) -> None:
-    """It has the original compute in bfloat16, but for float64 and what is so already."""
+    """It makes the original compute float32 in bfloat16, but leaves float64 and bfloat16 alone."""
     recast = dtype == torch.float32
     call = Call(Reason.NO_KERNEL if recast else Reason.ROUTED, band(), dtype=dtype)
     router, (q, k, v) = Router(original()), call.inputs()
@@ -208,7 +208,7 @@ def ones(*shape: int) -> Tensor:
     ids=lambda x: "-".join(x) if isinstance(x, dict) else x.name,
 )
 def test_what_a_call_must_be(change: dict[str, object], reason: Reason) -> None:
-    """One thing changed in a call that is routed."""
+    """One thing is changed in a call that is otherwise routed."""
     given: dict[str, Any] = {
         "q": ones(2, 4, 40, 16),
         "k": ones(2, 2, 40, 16),
@@ -234,7 +234,7 @@ def test_a_verdict_is_kept_with_the_mask_until_it_changes(monkeypatch: pytest.Mo
     mask = band(expanded=False)
     assert [is_band(mask, 8), is_band(mask, 8), is_band(mask, 9)] == [True, True, False]
     assert readings == [8, 9]
-    mask.logical_or_(mask)  # an edit that changes nothing is an edit
+    mask.logical_or_(mask)  # an edit that changes no entry is still an edit
     assert is_band(mask, 8)
     assert readings == [8, 9, 8]
     mask.set_(band(expanded=False))  # other memory under the same tensor
@@ -245,7 +245,7 @@ def test_a_verdict_is_kept_with_the_mask_until_it_changes(monkeypatch: pytest.Mo
 
 
 def test_a_verdict_does_not_outlive_the_memory_that_was_read() -> None:
-    """Other memory, and the same memory read otherwise: neither counts as an edit."""
+    """Other memory, or the same memory with other strides: torch counts neither as an edit."""
     mask = band(expanded=False)
     assert is_band(mask, 8)
     mask.data = band(9, expanded=False)
@@ -271,7 +271,7 @@ def test_an_expanded_mask_is_read_once_and_never_made() -> None:
         torch.ones(1, 1, 0, 0, dtype=torch.bool),
         torch.ones(8, 8, dtype=torch.bool),
         band().long(),
-        additive(band()) * 0.5,  # half of the lowest number is not hidden for good
+        additive(band()) * 0.5,  # half of the lowest number does not hide a key
     ],
     ids=["not square", "empty", "two axes", "integers", "halved"],
 )
@@ -281,7 +281,7 @@ def test_what_is_no_band(mask: Tensor) -> None:
 
 @pytest.mark.parametrize("window", [1, 7, 8, 300, 600])
 def test_every_single_entry_counts(window: int) -> None:
-    """Blocks of rows meet at 256: entries on both sides, of both kinds of mask."""
+    """Rows are read in blocks of 256: entries on both sides of a border, in both kinds of mask."""
     size, generator = 520, torch.Generator().manual_seed(window)
     mask = band(window, size, expanded=False)
     lows = additive(mask)

@@ -113,7 +113,7 @@ def test_steps_over_a_cache_are_passed_on(name: str, chunk: int) -> None:
     for routed in (False, True):
         with routing() if routed else nullcontext() as router, torch.no_grad():
             prefill = built(model)(ids[:, :LENGTH], use_cache=True)
-            # Each run has a prefill of its own, and only what follows it is compared in bits.
+            # Each run has its own prefill; only the steps after it are compared bit for bit.
             steps, cache = [], prefill.past_key_values
             if router is not None:
                 assert reasons(router) == expected(model, Reason.ROUTED)
@@ -123,7 +123,7 @@ def test_steps_over_a_cache_are_passed_on(name: str, chunk: int) -> None:
                 steps.append(built(model)(now, past_key_values=cache, use_cache=True).logits)
             outputs.append(torch.cat(steps, 1))
     assert router is not None
-    # Layers that share another's keys are handed those of the whole context.
+    # Layers that share keys with another layer get those of the whole context.
     kinds = {Reason.FULL, Reason.DECODE if chunk == 1 else Reason.CACHED}
     assert set(reasons(router)) <= kinds
     assert router.decisions.routed == 0
@@ -134,7 +134,7 @@ def test_bidirectional_attention_is_passed_on() -> None:
     model = tiny("gemma4-26b")
     both_ways = copy.deepcopy(built(model))
     both_ways.config.use_bidirectional_attention = "all"
-    both_ways.config.is_causal = False  # what the config makes of "all" when it is built
+    both_ways.config.is_causal = False  # what the config sets for "all" when it is made
     for layer in both_ways.model.layers:
         layer.self_attn.is_causal = False
     want, got, router = both(both_ways, tokens())
@@ -154,7 +154,7 @@ def test_the_switch_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def two_layers(name: str) -> Model:
-    """Two layers of a family: a sliding one, and a full one where it has them."""
+    """Two layers of a family: a sliding one, and a full one if the family has any."""
     model = tiny(name)
     kinds = sorted(set(model.layer_types), reverse=True)
     return replace(model, layer_types=(kinds[0], kinds[-1]), n_shared=0, name=f"{name}.two")
@@ -162,8 +162,8 @@ def two_layers(name: str) -> Model:
 
 @pytest.mark.parametrize("name", ["gemma4-26b", "mistral"])
 def test_compiled_graphs_do_not_change(name: str) -> None:
-    """Traced calls are passed on: bits of a graph that was compiled without a router."""
-    law = two_layers(name)  # tracing takes a second for each
+    """Traced calls are passed on: the bits are those of a graph compiled without a router."""
+    law = two_layers(name)  # tracing takes a second for each layer
     model, ids = built(law), tokens()
     answers = []
     for routed in (False, True):
@@ -173,7 +173,7 @@ def test_compiled_graphs_do_not_change(name: str) -> None:
             answers.append(compiled(ids, use_cache=False).logits)
             if router is not None:
                 assert router.decisions.counts.total() == 0
-                model(ids, use_cache=False)  # eager calls beside the graph are routed
+                model(ids, use_cache=False)  # eager calls outside the graph are routed
                 assert router.decisions.routed == layers(law)[0]
     assert torch.equal(*answers)
 
@@ -205,14 +205,14 @@ def trained(
 
 @pytest.mark.parametrize("name", ["gemma4-26b", "gemma3", "mistral"])
 def test_twenty_training_steps_give_the_same_losses(name: str) -> None:
-    """As near to float64 as the unrouted run is; a window of one key more or less is not."""
+    """As close to float64 as the unrouted run; a window one key wider or narrower is not."""
     model, steps = two_layers(name), 20
     exact, _ = trained(model, "float64", steps)
     own, _ = trained(model, "float32", steps)
     got, router = trained(model, "float32", steps, routed=True)
     assert router is not None
     assert reasons(router) == expected(model, Reason.ROUTED, steps)
-    # A step's error stands on those before it: bounds do not fall.
+    # A step inherits the errors of the steps before it, so the bounds do not fall.
     terms = torch.full((steps,), LENGTH)
     bound = tolerance.row_bound(own, exact, terms, model.head_dim, model.n_layers)
     bound = bound.cummax(0).values

@@ -61,7 +61,7 @@ def test_options_that_do_not_hold_together_are_refused(
 @pytest.mark.parametrize(
     ("match", "text"),
     [
-        ("is no YAML", "use_attention_sink: ["),
+        ("is not YAML", "use_attention_sink: ["),
         ("must hold a mapping", "- 4\n- 8\n"),
         ("use_attention_sink is missing", "max_chunk: 4\n"),
     ],

@@ -122,7 +122,7 @@ def test_a_long_prompt_leaves_no_more_behind_than_its_ring() -> None:
     cache.cells.register_forward_pre_hook(lambda _, args: written.append(args[2].tolist()))
     before = cache.nbytes()
     assert feed(cache, 500) == laws_rows(LAW, 0, 500)
-    # Each slot once: which of two values a scatter leaves behind is nobody's promise.
+    # Each slot only once: no one promises which of two values a scatter leaves in a slot.
     assert written == [[0, 1, 2, 3, *range(484, 500)]]
     assert cache.nbytes() == before == ring_bytes(LAW, shape(), RING)
     assert feed(cache, 1) == laws_rows(LAW, 500, 1)
@@ -130,7 +130,7 @@ def test_a_long_prompt_leaves_no_more_behind_than_its_ring() -> None:
 
 @given(layers, st.integers(0, 9), st.integers(0, 40))
 def test_room_is_the_longest_chunk_that_stays_right(layer: Layer, spare: int, start: int) -> None:
-    """One token more overwrites a key before it is read, or a slot twice."""
+    """One more token overwrites a key before it is read, or writes a slot twice."""
     assert layer.window is not None
     cells = SinkRing(layer, shape(), layer.window + spare)
 
@@ -254,7 +254,7 @@ def test_relative_rotation_holds_at_any_distance() -> None:
 
 
 def test_index_tensors_live_where_the_cache_lives() -> None:
-    """On the meta device an index tensor left on the CPU would not mix."""
+    """With a cache on the meta device, an index tensor on the CPU would raise."""
     cells = SinkRing(LAW, shape(9, torch.float16, "meta"))
     k = torch.empty(1, 2, 9, 4, dtype=torch.float16, device="meta")
     keys, values, mask = cells(k, k, torch.arange(9, device="meta"))
@@ -262,7 +262,7 @@ def test_index_tensors_live_where_the_cache_lives() -> None:
     assert keys.dtype == values.dtype == torch.float16
     assert mask.dtype == torch.bool
     cache = SinkRingCache(LAW, shape(9, torch.float16, "meta"))
-    for n in (9, 30):  # in the ring, and beside it
+    for n in (9, 30):  # a chunk that the ring has room for, and a longer one
         k = torch.empty(1, 2, n, 4, dtype=torch.float16, device="meta")
         assert {x.device.type for x in cache.update(k, k)} == {"meta"}
 

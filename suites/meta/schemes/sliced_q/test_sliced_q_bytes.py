@@ -1,7 +1,7 @@
 """What slicing saves, by liveness, as a ratio to one piece; and that losing it is seen.
 
-The regression behind it: a converted model of 128 tokens asked for 10 GB on a phone, because its
-attention was not sliced.  A bound in bytes cannot fail on a small test; a ratio can.
+The regression that led to it: a converted model of 128 tokens asked for 10 GB on a phone, because
+its attention was not sliced.  A bound in bytes cannot fail on a small test; a ratio can.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.subjects.coreml.sliced_q_programs import (
 
 HEADS, WIDTH, ITEM = 32, 64, 2  # bytes of half precision
 
-#: Rows: the gain that the shipped pass was measured to have, less the second digit's rounding.
+#: Rows -> the measured gain of the shipped pass, minus the rounding of its second digit.
 SHIPPED_GAIN = {128: 2.0, 512: 8.0, 2048: 12.96, 4096: 14.32}
 
 
@@ -39,7 +39,7 @@ def measured(program: Any) -> liveness.Peak:
 
 
 def after(kind: type[SlicedQ], what: Form) -> liveness.Peak:
-    """What the pass leaves, with its own thresholds; the fused op where it does not fire."""
+    """The peak after the pass with its own thresholds; that of the fused op if it does not fire."""
     try:
         return measured(sliced(what, own(None, DIVIDER, kind)))
     except DidNotFireError:
@@ -47,12 +47,12 @@ def after(kind: type[SlicedQ], what: Form) -> liveness.Peak:
 
 
 def gain(kind: type[SlicedQ], what: Form) -> float:
-    """Peak of one piece over the peak of the pass."""
+    """The peak of a single piece, divided by the peak after the pass."""
     return measured(sliced(what, own(1, 1))).fused.nbytes / after(kind, what).fused.nbytes
 
 
 def expected(rows: int) -> float:
-    """The gain that the cut promises."""
+    """The gain that the cost of the cut predicts."""
     whole = chunks.peak([(0, rows)], rows, WIDTH)
     return whole / chunks.peak(chunks.split(rows, DIVIDER, rows, WIDTH), rows, WIDTH)
 
@@ -85,7 +85,7 @@ def test_the_output_is_written_once_by_the_pieces_and_once_by_their_join(rows: i
 
 @pytest.mark.parametrize("rows", [512, 2048])
 def test_run_side_by_side_the_pieces_save_half_at_best(rows: int) -> None:
-    """Nothing in a graph makes an engine run one piece after the other."""
+    """Nothing in a graph forces an engine to run one piece after the other."""
     peak = measured(sliced(form(rows), own(None, DIVIDER)))
     scores = HEADS * rows * rows * ITEM
     assert scores < peak.breadth_first.nbytes < 2 * scores
@@ -97,10 +97,11 @@ def test_a_mask_adds_no_constants_and_little_to_the_peak(mask_dtype: str) -> Non
     what = form(2048, mask=(1, 1, 2048, 2048), mask_dtype=mask_dtype)
     before, plain = measured(fused(what)), measured(sliced(form(2048), own(None, DIVIDER)))
     peak = measured(sliced(what, own(None, DIVIDER)))
-    assert peak.weights - before.weights < 2**14  # numbers where to cut, and two scalars a piece
+    assert peak.weights - before.weights < 2**14  # where to cut, and two scalars per piece
     largest = max(end - start for start, end in chunks.split(2048, DIVIDER, 2048, WIDTH))
     one = HEADS * largest * 2048 * ITEM  # scores of a piece
-    extra = {"bool": 0, "float16": 0, "float32": 2}[mask_dtype]  # both wide: twice two buffers
+    # A float32 mask widens the scores: two buffers, each of twice the size.
+    extra = {"bool": 0, "float16": 0, "float32": 2}[mask_dtype]
     rows_of_mask = largest * 2048 * 4
     assert peak.fused.nbytes <= plain.fused.nbytes + extra * one + 2 * rows_of_mask
 
@@ -113,7 +114,7 @@ def test_the_shipped_pass_stores_zeros_of_the_size_of_a_bool_mask() -> None:
 
 
 class ThresholdBack(SlicedQ):
-    """Known lengths are sliced from 1280 rows on, as dynamic ones."""
+    """Known lengths are sliced only from 1280 rows on, like dynamic ones."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -133,7 +133,7 @@ def test_every_piece_says_which_line_and_which_pass_it_is_from(kind: Kind, preci
 
 
 def test_the_shipped_pass_does_nothing_for_attention_with_a_scale_of_its_own() -> None:
-    """And says nothing: the frontend has written it out, and the pass knows the fused op alone."""
+    """Nor does it say so: the frontend writes it out, and the pass knows only the fused op."""
     passes = ct.PassPipeline.DEFAULT
     passes.append_pass(SHIPPED)
     passes.set_options(SHIPPED, {"min_seq_length": 1, "seq_length_divider": DIVIDER})
@@ -211,7 +211,7 @@ class Masked(nn.Module):
 
 
 def test_a_boolean_input_that_only_a_branch_reads_is_still_cast() -> None:
-    """Core ML has no boolean inputs; the converter's cast back does not reach into branches."""
+    """Core ML has no boolean inputs, and the converter does not cast them back inside branches."""
     rows = torch.export.Dim("rows", min=2, max=4096)
     given = torch.randn(1, 2, 100, 16), torch.ones(100, 100).tril().bool()
     masked = convert(
@@ -239,7 +239,7 @@ def test_a_boolean_input_that_only_a_branch_reads_is_still_cast() -> None:
     ids=str,
 )
 def test_a_program_of_a_subject_becomes_a_model_that_says_the_same(what: Form) -> None:
-    """What macOS predicts is the program that is interpreted here."""
+    """The program that macOS runs for a prediction is the one that is interpreted here."""
     program = sliced(what, own(1, 3))
     x = inputs_for(what, 0)
     want = run(program, what, x.q, x.k, x.v, x.mask)
@@ -271,7 +271,7 @@ def unpacked(program: Any) -> int:
 
 
 def test_int8_weights_before_or_after_slicing_give_the_same_model(tmp_path: Path) -> None:
-    """Quantized after a sliced conversion; or sliced when it is loaded, quantized, from a file."""
+    """Once quantized after a sliced conversion, once sliced after loading a quantized file."""
     rows = 130
     after = interpreter.program_of(int8(converted("default scale", rows)[0]))
     path = tmp_path / "small.mlpackage"
@@ -287,7 +287,7 @@ def test_int8_weights_before_or_after_slicing_give_the_same_model(tmp_path: Path
     got = answer(after, rows)
     assert got.equal(answer(program, rows))
     assert not got.equal(answer(interpreter.program_of(converted("default scale", rows)[0]), rows))
-    # Beside the same weights unsliced, not beside the unquantized module.
+    # Compared with the same quantized weights unsliced, not with the unquantized module.
     bound = tolerance.row_bound(plain, plain.double(), torch.arange(1, rows + 1), HIDDEN, 4)
     assert bool((tolerance.row_error(got, plain) <= bound).all())
 

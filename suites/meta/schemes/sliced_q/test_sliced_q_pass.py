@@ -69,7 +69,7 @@ def test_dynamic_lengths_are_sliced_at_run_time_from_1280_rows_on(rows: int) -> 
     x = inputs_for(what, 0)
     plain = run(fused(what), what, x.q, x.k, x.v, None)
     got = run(program, what, x.q, x.k, x.v, None)
-    # The fused op scales behind the product: bit for bit the same only where it ran itself.
+    # The fused op scales after the product, so the bits are equal only if it ran itself.
     assert torch.equal(got, plain) == (rows < 1280)
     assert not problem(what, program)
 
@@ -115,7 +115,8 @@ def test_the_pipeline_ends_with_the_pass_and_hands_it_its_options() -> None:
 
 def test_every_decision_says_why() -> None:
     fired, _ = decide(form(130))
-    assert str(fired).endswith("(fused) in main, query 1×2×130×8: cut into 16 of at most 9 rows")
+    expected = "(fused) in main, query 1×2×130×8: cut into 16 pieces of at most 9 rows"
+    assert str(fired).endswith(expected)
     skipped, program = decide(form(20))
     assert "20 rows are fewer than min_seq_length 64" in str(skipped)
     assert str(skipped).startswith("skipped")
@@ -223,7 +224,7 @@ def test_a_mask_wider_than_the_scores_is_left_to_the_op() -> None:
 
 
 def test_a_dynamic_length_below_the_divider_is_left_whole() -> None:
-    """A piece of no rows is nothing that Core ML takes."""
+    """Core ML does not accept a piece without rows."""
     what = form(5, dynamic=frozenset({"length"}))
     decision, program = decide(what, own(1, DIVIDER))
     assert f"from {DIVIDER} rows on" in decision.reason
@@ -281,7 +282,7 @@ def test_leading_ones_that_the_query_has_not_are_no_obstacle() -> None:
 
 
 def test_pieces_of_an_attention_that_another_pass_wrote_name_each_pass_once() -> None:
-    """A piece gets the place of its attention by itself, from where it is written."""
+    """A piece gets the scopes of its attention already from the place where it is written."""
 
     @mb.program(input_specs=[mb.TensorSpec((1, 2, 70, 8))] * 3, opset_version=ct.target.iOS18)
     def program(q: Any, k: Any, v: Any) -> Any:

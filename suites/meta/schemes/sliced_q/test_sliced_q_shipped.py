@@ -1,8 +1,8 @@
 """The defects of coremltools' sliced-Q pass, each by the smallest program that shows it.
 
-What the suite's cases can show is in suites/known_failures/coremltools.toml; here is the
-whole list, with what needs another look at the program than its answer.  Each is right in ours,
-but for D11, which is the op's.
+Those that cases of the suite can show are in suites/known_failures/coremltools.toml.  This is the
+whole list, including those that do not show in a program's answer.  Our pass has none of them,
+except D11, which is a defect of the op.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def test_d7_half_precision_overflows_behind_the_product() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 15])
 def test_d8_a_piece_ends_behind_the_last_row(rows: int) -> None:
-    """Right by luck: the slice is clamped."""
+    """The answer is right only by luck: the slice is clamped."""
     what = form(1, 1, rows, 8)
     theirs, ours = sliced(what, shipped(1, 16)), sliced(what, own(1, 16))
     assert max(_ends(theirs)) > rows
@@ -133,10 +133,10 @@ def test_d11_constant_queries_keys_and_values_lose_their_mask() -> None:
     assert np.abs(folded - attend(*tensors).numpy()).max() < 1e-3 * np.abs(folded).max()
     right = attend(*tensors, attn_mask=visible).numpy()
     assert np.abs(folded - right).max() > 0.1 * np.abs(right).max()
-    # The program itself still holds the mask; run as it stands, it is right.
+    # The program itself still holds the mask; run as it is, it is right.
     answer = interpreter.run(program, {"mask": visible.numpy()})["out"]
     assert np.abs(answer - right).max() < 1e-3 * np.abs(right).max()
-    # Ours leaves it alone and says why.
+    # Our pass leaves it alone and says why.
     sliced_q = own(1, 16)
     sliced_q(program)
     (decision,) = sliced_q.log

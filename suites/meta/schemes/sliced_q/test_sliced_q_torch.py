@@ -17,7 +17,7 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
 
 
 def inputs(rows: int, keys: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-    """q, k, v of two heads over one, and a mask that shows each query some key."""
+    """q with two heads, k and v with one, and a mask in which each query sees at least one key."""
     visible = normal(rows, keys, seed=4) > 0
     visible[:, 0] = True
     q, k, v = (
@@ -115,7 +115,7 @@ def test_gradients_are_those_of_attention() -> None:
         ({"min_seq_length": 1.5}, "min_seq_length must be an integer >= 0 or None, got 1.5"),
         ({"min_seq_length": "64"}, "min_seq_length must be an integer >= 0 or None, got '64'"),
         ({"mask": torch.ones(70, 70).char()}, r"mask must be bool or a float, got torch\.int8"),
-        ({"k": torch.ones(1, 1, 0, 16), "v": torch.ones(1, 1, 0, 16)}, "one key at least"),
+        ({"k": torch.ones(1, 1, 0, 16), "v": torch.ones(1, 1, 0, 16)}, "at least one key"),
         ({"mask": torch.ones(3, 3)}, r"mask \(3, 3\) does not broadcast to the scores"),
         ({"v": torch.ones(1, 1, 4, 16)}, "do not fit each other"),
         ({"k": torch.ones(16), "v": torch.ones(16)}, "must have one rank of 2 or more"),

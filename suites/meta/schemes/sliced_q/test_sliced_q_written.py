@@ -50,7 +50,7 @@ def hidden(scores: Any, x: dict[str, Any]) -> Any:
 
 
 def relative(scores: Any, x: dict[str, Any]) -> Any:
-    """A second product of the query, as relative positions have it."""
+    """A second product of the query, as in attention with relative positions."""
     return mb.add(x=scores, y=mb.matmul(x=x["q"], y=x["rel"]))
 
 
@@ -143,13 +143,13 @@ def test_each_way_of_writing_it_out_is_sliced_and_answers_the_same(
     assert types_after.count("softmax") == 16 + dynamic
     assert types_after.count("concat") == 1
     (got,) = answers(program)
-    # The same arithmetic on the same rows: products may sum in another order, and no more.
+    # The same arithmetic on the same rows: only the order of the sums in products may differ.
     bound = tolerance.row_bound(plain, plain.double(), torch.full((ROWS,), KEYS), WIDTH, 1)
     assert bool((tolerance.row_error(got, plain) <= bound).all())
 
 
 def test_a_cast_behind_the_softmax_is_on_the_way() -> None:
-    """Softmax in float32, weights in half precision: how eager attention is mostly written."""
+    """Softmax in float32, weights in half precision: the usual way to write eager attention."""
 
     def finish(weights: Any, v: Any) -> Any:
         half = mb.matmul(x=mb.cast(x=weights, dtype="fp16"), y=mb.cast(x=v, dtype="fp16"))
@@ -220,7 +220,7 @@ def test_attention_that_stands_partly_in_a_branch_is_left_alone_and_said(outside
     program.add_function("main", main)
     before = op_types(program.functions["main"])
     (decision,) = slice_it(program)
-    assert (decision.fired, decision.reason) == (False, "it stands partly in a branch")
+    assert (decision.fired, decision.reason) == (False, "it is partly inside a branch")
     assert op_types(program.functions["main"]) == before
 
 

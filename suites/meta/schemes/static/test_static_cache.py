@@ -33,7 +33,7 @@ laws = st.one_of(
 
 
 class Simulated:
-    """A cache that stores positions in place of keys, behind the slots' own bookkeeping."""
+    """A cache that stores positions instead of keys, independent of the slots' own positions."""
 
     PAD, EMPTY = -7, -1
 
@@ -42,7 +42,7 @@ class Simulated:
         self.cache = torch.full((1, cache_len), self.EMPTY)
 
     def feed(self, n: int) -> list[list[int]]:
-        """What the next n queries, in a padded chunk, see: positions, with repetitions."""
+        """The positions that the next n queries, in a padded chunk, see, with repetitions."""
         start = self.slots.held.length
         chunk = torch.arange(start, start + self.input_len)
         visible = self.slots.visible(chunk)

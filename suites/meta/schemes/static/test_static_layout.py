@@ -110,7 +110,7 @@ def test_lengths_by_the_law_are_those_of_the_options() -> None:
 
 
 def twelve_layers(split_heads: bool = False, transpose_k: bool = False) -> StaticLayout:
-    """More layers than ten: as text, "l10" sorts before "l2"."""
+    """With more than ten layers, "l10" sorts before "l2" as text."""
     model = replace(tiny("gemma4-e2b"), layer_types=pattern_types(12, 5), n_shared=0, name="twelve")
     lens = model_cache_lens(model, 40, 4)
     return StaticLayout(model, lens, split_heads=split_heads, transpose_k=transpose_k)

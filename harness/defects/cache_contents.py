@@ -1,73 +1,18 @@
-"""Defects of caches, each a small patch of `Trimmed`."""
+"""Defects of caches in what they hold and return, and in reset, rewind and refusal.
+
+Each is a small patch of `Trimmed`.
+"""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from harness.contract import CacheShape
 from harness.defects.base import Trimmed
-from harness.law import Layer
-
-
-def _law(layer: Layer, **change: int | None) -> Layer:
-    """The layer with fields changed where it has them: full layers stay as they are."""
-    return replace(layer, **change) if layer.window is not None else layer  # type: ignore[arg-type]
-
-
-class WindowPlusOne(Trimmed):
-    """One key too many: FA2 given (W, W) in place of (W-1, 0)."""
-
-    def __init__(self, layer: Layer, shape: CacheShape) -> None:
-        super().__init__(_law(layer, window=(layer.window or 0) + 1), shape)
-
-
-class WindowMinusOne(Trimmed):
-    """One key too few."""
-
-    def __init__(self, layer: Layer, shape: CacheShape) -> None:
-        super().__init__(_law(layer, window=max((layer.window or 0) - 1, 1)), shape)
-
-
-class SinkDropped(Trimmed):
-    """The sink's keys go once the ring has wrapped."""
-
-    def needed(self, columns: Tensor) -> Tensor:
-        keep = super().needed(columns)
-        if self.layer.window is not None and self.length > self.layer.sink + 2 * self.layer.window:
-            keep = keep & (columns >= self.layer.sink)
-        return keep
-
-
-class SinkPlusOne(Trimmed):
-    """One key more than the sink never leaves."""
-
-    def __init__(self, layer: Layer, shape: CacheShape) -> None:
-        super().__init__(_law(layer, sink=layer.sink + 1), shape)
-
-
-class SinkMinusOne(Trimmed):
-    """The sink's last key leaves."""
-
-    def __init__(self, layer: Layer, shape: CacheShape) -> None:
-        super().__init__(_law(layer, sink=max(layer.sink - 1, 0)), shape)
-
-
-class OverwrittenBeforeRead(Trimmed):
-    """A ring of W slots takes the whole chunk before its first query has read the oldest key."""
-
-    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
-        mask = super().mask(queries, columns)
-        if self.layer.window is None:
-            return mask
-        alive = (columns > int(queries[-1]) - self.layer.window) | (columns < self.layer.sink)
-        return mask & alive
 
 
 class StaleAfterReset(Trimmed):
-    """A reset forgets the count, not the keys."""
+    """A reset clears the count, but not the keys."""
 
     def reset(self) -> None:
         stale = getattr(self, "keys", None), getattr(self, "values", None)
@@ -78,7 +23,7 @@ class StaleAfterReset(Trimmed):
 
 
 class KeysPermuted(Trimmed):
-    """Keys and values part company by one slot once something has been evicted."""
+    """Values are one slot off from their keys once something has been evicted."""
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         keys, values, mask = super().update(k, v)
@@ -87,42 +32,8 @@ class KeysPermuted(Trimmed):
         return keys, values, mask
 
 
-class FutureInChunk(Trimmed):
-    """Inside a chunk each query sees the next key as well (executorch 1.4.1, `unmask`)."""
-
-    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
-        return super().mask(queries, columns) | (columns[None, :] == queries[:, None] + 1)
-
-
-class ChunkMaskNotPerRow(Trimmed):
-    """Every query of a chunk keeps the first one's window (executorch #21857)."""
-
-    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
-        first = super().mask(queries[:1], columns)
-        return (columns[None, :] <= queries[:, None]) & (
-            first | (columns[None, :] >= queries[0]) | super().mask(queries, columns)
-        )
-
-
-class PrefillFullyCausal(Trimmed):
-    """The first chunk gets a plain causal mask on windowed layers (executorch #21384)."""
-
-    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
-        if int(queries[0]) == 0:
-            return columns[None, :] <= queries[:, None]
-        return super().mask(queries, columns)
-
-
-class MaskNone(Trimmed):
-    """No band where one is due: every earlier key stays, and is seen (sglang #31501)."""
-
-    def __init__(self, layer: Layer, shape: CacheShape) -> None:
-        del layer
-        super().__init__(Layer(), shape)
-
-
 class BatchRowsMixed(Trimmed):
-    """Values of the next row of the batch."""
+    """Each batch row gets the values of the row before it."""
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         keys, values, mask = super().update(k, v)
@@ -130,7 +41,7 @@ class BatchRowsMixed(Trimmed):
 
 
 class SilentHalfStorage(Trimmed):
-    """Stores float16 whatever the dtype."""
+    """Stores float16, whatever the dtype."""
 
     def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
         super().store(keys, values, columns, keep)
@@ -142,7 +53,7 @@ class SilentHalfStorage(Trimmed):
 
 
 class StoredInFloat32(Trimmed):
-    """Stores float32 whatever the dtype: twice the bytes in half precision."""
+    """Stores float32, whatever the dtype: twice the bytes in half precision."""
 
     def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
         super().store(keys, values, columns, keep)
@@ -154,7 +65,7 @@ class StoredInFloat32(Trimmed):
 
 
 class LyingNbytes(Trimmed):
-    """`nbytes()` tells half of what is held."""
+    """`nbytes()` reports half of what is held."""
 
     def nbytes(self) -> int:
         return super().nbytes() // 2
@@ -170,7 +81,7 @@ class RetainedPrefill(Trimmed):
 
 
 class GrowsPastWindow(Trimmed):
-    """Masks rightly, evicts nothing (vLLM #55818)."""
+    """Masks correctly, but evicts nothing (vLLM #55818)."""
 
     def needed(self, columns: Tensor) -> Tensor:
         return torch.ones_like(columns, dtype=torch.bool)
@@ -185,32 +96,8 @@ class InputModified(Trimmed):
         return answer
 
 
-class WrongAtRingMultiples(Trimmed):
-    """Loses the oldest visible key, only where position % ring == 0."""
-
-    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
-        mask = super().mask(queries, columns)
-        ring = 2 * (self.layer.window or 8)
-        for row, q in enumerate(queries.tolist()):
-            if q and q % ring == 0:
-                mask[row, int(mask[row].nonzero()[0])] = False
-        return mask
-
-
-class WrongFromThirdWrap(Trimmed):
-    """Right for two turns of a ring of 2W, then forgets one key early."""
-
-    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
-        mask = super().mask(queries, columns)
-        if self.layer.window is not None:
-            late = queries >= self.layer.sink + 6 * self.layer.window
-            oldest = columns[None, :] == queries[:, None] - self.layer.window + 1
-            mask = mask & ~(late[:, None] & oldest)
-        return mask
-
-
 class RewindForgetsNothing(Trimmed):
-    """A rewind moves the count and leaves the keys."""
+    """A rewind resets the count, but keeps the keys."""
 
     def rewind(self, length: int) -> None:
         self.length = length
@@ -218,7 +105,7 @@ class RewindForgetsNothing(Trimmed):
 
 
 class RewindPastEviction(Trimmed):
-    """A rewind to where keys are gone already succeeds (llama.cpp `seq_rm`)."""
+    """A rewind succeeds although it needs keys that are gone (llama.cpp `seq_rm`)."""
 
     def rewind(self, length: int) -> None:
         keep = self.kept < length
@@ -235,7 +122,7 @@ class HeadsSwapped(Trimmed):
 
 
 class OneCorruptHead(Trimmed):
-    """One row of one head, at one position in a wrap, is off by a hundredth (flashinfer #3864)."""
+    """Past 2W positions, the newest value of one head is 1% too large (flashinfer #3864)."""
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         keys, values, mask = super().update(k, v)
@@ -282,7 +169,7 @@ class KeyReturnedTwice(Trimmed):
 
 
 class PadStored(Trimmed):
-    """A chunk is padded to an even length and the pad's key is kept (mlx-lm #439)."""
+    """The cache is padded to an even length, and the pad's key is kept (mlx-lm #439)."""
 
     def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
         super().store(keys, values, columns, keep)
@@ -293,7 +180,7 @@ class PadStored(Trimmed):
 
 
 class NotDeterministic(Trimmed):
-    """Two equal runs differ: the first of a process is warmer than the next."""
+    """Equal runs differ: values depend on how many updates the process has made."""
 
     runs = 0
 
@@ -304,7 +191,7 @@ class NotDeterministic(Trimmed):
 
 
 class AcceptsAnything(Trimmed):
-    """Casts what it is given to its own dtype."""
+    """Casts every input to its own dtype instead of refusing it."""
 
     def check(self, k: Tensor, v: Tensor) -> None:
         del k, v

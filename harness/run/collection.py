@@ -1,0 +1,85 @@
+"""The conformance items that a session collects, and whether they are complete."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.results.record import Record
+from harness.run.options import run_id, suite_files
+
+if TYPE_CHECKING:
+    from harness.gate.known import Cause
+    from harness.run.job import Job, Matrix
+
+deselected_key = pytest.StashKey[int]()
+_matrix_key = pytest.StashKey["Matrix"]()
+
+
+def matrix_of(config: pytest.Config) -> Matrix:
+    """The subjects and their plans, loaded for the first conformance test.
+
+    Raises UsageError for a --subject that cannot be used.
+    """
+    if _matrix_key not in config.stash:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        import torch
+
+        from harness.run.job import Matrix
+        from harness.run.registry import TargetError
+
+        torch.set_num_threads(1)  # peaks must be exact, and workers share the cores
+        try:
+            matrix = Matrix(config.getoption("harness_subjects"), known_causes(config))
+        except TargetError as error:
+            raise pytest.UsageError(f"--subject: {error}") from error
+        config.stash[_matrix_key] = matrix
+    return config.stash[_matrix_key]
+
+
+def known_causes(config: pytest.Config) -> list[Cause]:
+    """The known failures of the suites.  Raises UsageError for a file that is wrong."""
+    from harness.gate import known_files
+
+    try:
+        return known_files.load(
+            *(folder / "known_failures" for folder in config.getini("harness_suites"))
+        )
+    except known_files.KnownFailuresError as error:
+        raise pytest.UsageError(f"known failures: {error}") from error
+
+
+def job_of(item: pytest.Item) -> Job | None:
+    """The job of a conformance item; None for any other test."""
+    callspec = getattr(item, "callspec", None)
+    job = None if callspec is None else callspec.params.get("conformance")
+    return job if hasattr(job, "planned") else None
+
+
+def planned_records(config: pytest.Config, items: list[pytest.Item]) -> list[Record]:
+    """The records of the conformance items among `items`, as they are before any has run."""
+    run = run_id(config)
+    return [job.planned(run, item.nodeid) for item in items if (job := job_of(item)) is not None]
+
+
+def is_empty(item: pytest.Item) -> bool:
+    """True for the placeholder that pytest makes for an empty list of parameters."""
+    return item.get_closest_marker("conformance") is not None and job_of(item) is None
+
+
+def is_whole(session: pytest.Session) -> bool:
+    """True if every suite was collected in full, for every registered subject."""
+    option, config = session.config.option, session.config
+    if config.stash.get(deselected_key, 0) or session.testsfailed or option.harness_subjects:
+        return False
+    if option.ignore_glob or getattr(option, "lf", False):
+        return False
+    where, files = config.invocation_params.dir, suite_files(config)
+    given = [(where / arg).resolve() for arg in config.args if "::" not in arg]
+    ignored = [(where / path).resolve() for path in option.ignore or ()]
+    return bool(files) and all(
+        any(f.is_relative_to(p) for p in given) and not any(f.is_relative_to(p) for p in ignored)
+        for f in files
+    )

@@ -1,0 +1,85 @@
+"""What pytest's options say about a run: folder, time limit, suites, workers and shard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.results.folder import Folder
+from harness.results.recorder import Recorder
+
+_TIMEOUT_S = 60.0
+#: A day: timers do not take infinity, and a check that needs longer hangs.
+_MAX_TIMEOUT_S = 86_400.0
+
+recorder_key = pytest.StashKey[Recorder]()
+
+
+def refuse_bad_options(config: pytest.Config) -> None:
+    """Raise UsageError for options that would break a run half-way through."""
+    out, limit = results_folder(config).path, time_limit(config)
+    if out.exists() and not out.is_dir():
+        raise pytest.UsageError(f"--harness-out: {out} is not a folder")
+    if not 0 < limit <= _MAX_TIMEOUT_S:  # neither holds for NaN
+        raise pytest.UsageError(f"--timeout must be up to {_MAX_TIMEOUT_S:g} s, got {limit:g}")
+
+
+def results_folder(config: pytest.Config) -> Folder:
+    return Folder(Path(config.option.harness_out))
+
+
+def time_limit(config: pytest.Config) -> float:
+    """Seconds that a check may take: pytest-timeout's option where it is given."""
+    given = config.getoption("timeout", None)
+    return float(given) if given else _TIMEOUT_S
+
+
+def suite_files(config: pytest.Config) -> list[Path]:
+    return [path for folder in config.getini("harness_suites") for path in folder.glob("test_*.py")]
+
+
+def suites_selected(config: pytest.Config) -> bool:
+    """True if an argument names a suite file, a folder that holds one, or a test in one."""
+    where = config.invocation_params.dir
+    paths = [(where / arg.partition("::")[0]).resolve() for arg in config.args]
+    return any(file.is_relative_to(path) for file in suite_files(config) for path in paths)
+
+
+def wants_workers(config: pytest.Config) -> bool:
+    option = config.option
+    return (
+        config.pluginmanager.hasplugin("xdist")
+        and not is_worker(config)
+        and option.numprocesses is None
+        and option.dist == "no"
+        and not option.tx
+        and not option.usepdb
+        and not option.collectonly
+        and suites_selected(config)
+    )
+
+
+def shard_name(config: pytest.Config) -> str:
+    """ "2/4" where pytest-split is to run the second of four parts; "" where it is not used."""
+    splits, group = (getattr(config.option, name, None) for name in ("splits", "group"))
+    return f"{group}/{splits}" if splits and group else ""
+
+
+def _worker_input(config: pytest.Config) -> dict[str, str] | None:
+    """What the controller sent to this worker; None in a process that is not an xdist worker."""
+    return getattr(config, "workerinput", None)
+
+
+def is_worker(config: pytest.Config) -> bool:
+    return _worker_input(config) is not None
+
+
+def worker_id(config: pytest.Config) -> str:
+    told = _worker_input(config)
+    return "main" if told is None else told["workerid"]
+
+
+def run_id(config: pytest.Config) -> str:
+    told = _worker_input(config)
+    return config.stash[recorder_key].info.run if told is None else told["harness_run"]
