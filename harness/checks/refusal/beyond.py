@@ -1,0 +1,108 @@
+"""Beyond what was announced: longer chunks, and positions past max_context.
+
+Either may be refused.  Up to a refusal every answer must be right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from harness.cases.case import Case
+from harness.cases.schedules import Schedule, chunks
+from harness.checks.bounds import reference_for
+from harness.checks.common import op_shape, stored_dtype
+from harness.checks.drive import open_decoder, tokens_for
+from harness.checks.op_reference import op_reference
+from harness.checks.refusal.attempts import require_message
+from harness.contract import CacheSubject, Subject
+from harness.law import Layer
+from harness.reference import oracle, tolerance
+from harness.reference.cache_decoder import checked_update
+from harness.reference.inputs import random
+from harness.results.finding import Finding, Kind
+
+
+def cache_beyond(
+    finding: Finding, subject: CacheSubject, case: Case, i: int, layer: Layer
+) -> None:
+    """Both schedules beyond the limits, on one layer's cache."""
+    for beyond in _beyond(case):
+        _right_or_refused(finding, subject, case, i, layer, beyond)
+
+
+def decoder_beyond(finding: Finding, subject: Subject, case: Case) -> None:
+    """Both schedules beyond the limits, on a whole decoder."""
+    for beyond in _beyond(case):
+        _decoder_right_or_refused(finding, subject, case, beyond)
+
+
+def _beyond(case: Case) -> list[Schedule]:
+    """Schedules longer than the case announces."""
+    total = case.max_context
+    return [
+        Schedule("a chunk beyond max_chunk", chunks(total, (case.max_chunk + 3,))),
+        Schedule("past max_context", chunks(total + 2 * case.window, (case.max_chunk,))),
+    ]
+
+
+def _right_or_refused(
+    finding: Finding, subject: CacheSubject, case: Case, i: int, layer: Layer, beyond: Schedule
+) -> None:
+    """Run a schedule beyond what was announced: up to a refusal, every answer must be right."""
+    shape, what = op_shape(case, i), beyond.name
+    n = beyond.length
+    x = random(case, n, 2 * shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
+    reference = op_reference(x.q, x.k, x.v, layer.mask(0, n, n), stored_dtype(subject))
+    cache = subject.new_cache(layer, shape)
+    for a, b in beyond.spans():
+        q, k, v = x.span(a, b)
+        try:
+            got = oracle.attention(q, *checked_update(cache, k, v))
+        except Exception as error:
+            require_message(finding, f"{layer}, {what}", error)
+            return
+        bad = ~(tolerance.row_error(got, reference.exact[:, :, a:b]) <= reference.bound[a:b])
+        if bad.any():
+            first = a + int(bad.nonzero()[0])
+            _wrong_at(finding, f"{layer}, ", first, case, beyond)
+            return
+
+
+def _decoder_right_or_refused(
+    finding: Finding, subject: Subject, case: Case, beyond: Schedule
+) -> None:
+    decoder, what = open_decoder(subject, case), beyond.name
+    tokens = tokens_for(replace(case, schedule=beyond))
+    rows: list[Tensor] = []
+    for a, b in beyond.spans():
+        try:
+            rows.append(decoder.feed(tokens[:, a:b]).clone())
+        except Exception as error:
+            require_message(finding, what, error)
+            break
+    if not rows:
+        return
+    got = torch.cat(rows, 1)
+    fed = tokens[:, : got.shape[1]]
+    # Dense runs of a decoder that was opened for the longer context: this one's may end as well.
+    longer = replace(case, schedule=beyond)
+    reference = reference_for(subject, open_decoder(subject, longer), longer, fed)
+    bad = ~(tolerance.row_error(got, reference.exact) <= reference.bound)
+    if bad.any():
+        _wrong_at(finding, "", int(bad.nonzero()[0]), case, beyond)
+
+
+def _wrong_at(finding: Finding, where: str, position: int, case: Case, beyond: Schedule) -> None:
+    """Fail for a wrong answer: one before anything beyond the limits is no matter of refusal."""
+    spans = beyond.spans()
+    beyonds = (a for a, b in spans if b - a > case.max_chunk or b > case.max_context)
+    misuse = next(beyonds, beyond.length)  # a short case may end before there is any
+    if position < misuse:
+        text = f"wrong from position {position}, before {beyond.name} at {misuse}: see values"
+        finding.fail(Kind.WRONG_VALUES, f"{where}{text}", position)
+    else:
+        text = f"{beyond.name}: accepted and wrong from position {position}"
+        finding.fail(Kind.ACCEPTED_AND_WRONG, f"{where}{text}", position)
