@@ -231,15 +231,23 @@ OPTIONAL_MEMBERS: tuple[OptionalMember, ...] = (
     ),
     OptionalMember(
         "stored",
-        "DecoderSubject",
+        "CacheSubject, DecoderSubject",
         'stored = "float16"',
-        "the dtype in which keys and values are held, where it differs from the case's",
+        "the dtype in which keys and values are held, where it differs from the case's: bounds and "
+        "byte counts then are those of that dtype",
     ),
     OptionalMember(
         "rewind",
         "LayerCache, Decoder",
         "rewind(length)",
         "forget all positions >= length, or raise",
+    ),
+    OptionalMember(
+        "first_held",
+        "LayerCache, Decoder",
+        "first_held() -> int of a cache, list[int] per layer of a decoder",
+        "the earliest position from which on every key is held: a rewind must be granted where the "
+        "next query needs none before it",
     ),
     OptionalMember(
         "stated_masks",

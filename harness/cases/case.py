@@ -95,16 +95,7 @@ def parse(case_id: str) -> Case:
     model = tiny(parts[0])
     if parts[1].startswith(schedules.STEPS):
         return Case(model, schedules.read_steps(parts[1]), parts[2], int(parts[3][1:]))
-    known = {
-        s.name: s
-        for make in (
-            schedules.standard,
-            schedules.resets,
-            schedules.rewinds,
-            schedules.byte_runs,
-        )
-        for s in make(model.turn, model.sink)
-    }
+    known = {s.name: s for make in schedules.FAMILIES for s in make(model.turn, model.sink)}
     if parts[1] not in known:
         raise ValueError(
             f"unknown schedule {parts[1]!r}; known: {', '.join(known)}, or steps-5.x.9.r7.c.1"

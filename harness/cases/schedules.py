@@ -271,3 +271,17 @@ def byte_runs(window: int, sink: int = 0) -> list[Schedule]:
         Schedule("bytes-prefill-50w", (Feed(n), *steady)),
         Schedule("bytes-chunked-50w", (*chunks(n, (2 * w,)), *steady)),
     ]
+
+
+def far(window: int, sink: int = 0) -> list[Schedule]:
+    """A prefill, decode steps and a chunk past position 600.
+
+    From 257 on bfloat16 cannot tell every position from its neighbours, from 513 on every second
+    one; and a kernel that splits its keys has more splits there than a small window has keys.
+    """
+    del window, sink  # what this is there to show depends on the position alone
+    return [Schedule("far-decode", (Feed(602), *chunks(3, (1,)), Feed(5), *chunks(2, (1,))))]
+
+
+#: Every function above that makes schedules for a window and a sink.
+FAMILIES = (standard, resets, rewinds, byte_runs, far)

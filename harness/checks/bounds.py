@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.cases.case import Case
+from harness.checks.common import stored_dtype
 from harness.checks.drive import open_decoder
 from harness.contract import (
     CacheSubject,
@@ -57,9 +58,11 @@ def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor
         return Reference(own.double(), bound, _margin(wrong, bound), wrong)
     # A cache runs in the harness's own decoder: the reference does not depend on the subject.
     kind = None if isinstance(subject, CacheSubject) else type(subject)
-    key = (kind, case.model, case.dtype, case.batch, tokens.numpy().tobytes())
+    stored = stored_dtype(subject)
+    key = (kind, stored, case.model, case.dtype, case.batch, tokens.numpy().tobytes())
     if key not in _kept:
-        made = _of_harness(case, tokens) if kind is None else _of(subject, case, tokens, key)
+        of_harness = kind is None
+        made = _of_harness(case, tokens, stored) if of_harness else _of(subject, case, tokens, key)
         _keep(_kept, key, made)
     return _kept[key]
 
@@ -93,13 +96,31 @@ def _keep(kept: dict[tuple[object, ...], Any], key: tuple[object, ...], made: An
 
 def _of(subject: Subject, case: Case, tokens: Tensor, key: tuple[object, ...]) -> Reference:
     assert isinstance(subject, DecoderSubject)
-    key = (optional(subject, "dense_key") or key[0], *key[1:])
+    # What float64 says does not depend on `stored`.
+    key = (optional(subject, "dense_key") or key[0], *key[2:])
     exact = _exact.get(key) or _keep(_exact, key, _exact_of(subject, case, tokens))
     own = open_decoder(subject, case).dense(tokens)
     bound = _bound(case, own, exact.logits)
     doubt = _doubt(case, own, exact.logits, optional(subject, "stored") or case.dtype)
-    margin = _margin(exact.wrong, bound)
+    cannot_tell_positions = tokens.shape[1] > 1 / torch.finfo(getattr(torch, case.dtype)).eps
+    margin = _of_positions(case, tokens) if cannot_tell_positions else _margin(exact.wrong, bound)
     return Reference(exact.logits.double(), bound, margin, exact.wrong, doubt)
+
+
+def _of_positions(case: Case, tokens: Tensor) -> float | None:
+    """How many bounds away positions are that were rounded to the case's dtype.
+
+    So many positions as that dtype cannot tell apart are fed to show such rounding: half precision
+    does not tell neighbouring windows apart in logits.  Measured on the harness's own decoder of
+    the same model, since a subject's dense run takes no positions.
+    """
+    dtype = getattr(torch, case.dtype)
+    weights = make_weights(case.model, case.vocab, case.weights_seed)
+    exact = dense_logits(weights, tokens)
+    bound = _bound(case, dense_logits(weights.to(dtype), tokens), exact)
+    rounded = torch.arange(tokens.shape[1]).to(dtype).double()
+    wrong = dense_logits(weights, tokens, positions=rounded)
+    return tolerance.margin(exact, [wrong], bound)
 
 
 def _doubt(case: Case, own: Tensor, exact: Tensor, stored: str) -> str:
@@ -124,10 +145,10 @@ def _exact_of(subject: DecoderSubject, case: Case, tokens: Tensor) -> _Exact:
     return _Exact(logits, _errors(logits, _wrong_of_decoder(decoder, case, tokens)))
 
 
-def _of_harness(case: Case, tokens: Tensor) -> Reference:
+def _of_harness(case: Case, tokens: Tensor, stored: torch.dtype | None) -> Reference:
     weights = make_weights(case.model, case.vocab, case.weights_seed)
     exact = dense_logits(weights, tokens)
-    own = dense_logits(weights.to(getattr(torch, case.dtype)), tokens)
+    own = dense_logits(weights.to(getattr(torch, case.dtype)), tokens, stored=stored)
     bound = _bound(case, own, exact)
     wrong = _errors(exact, _wrong_of_harness(case, tokens))
     return Reference(exact, bound, _margin(wrong, bound), wrong)

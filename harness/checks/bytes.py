@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.cases.schedules import Feed
+from harness.cases.schedules import Feed, Schedule, chunks
 from harness.checks.allocated import allocation_problems
+from harness.checks.common import stored_dtype
 from harness.checks.drive import claim, open_decoder, tokens_for
 from harness.contract import (
     AttentionSubject,
@@ -61,11 +62,14 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
         raise Unsupported("bytes are sampled on a prompt followed by decode steps")
     finding = Finding("cache_bytes")
     decoder = open_decoder(subject, case)
-    samples = _sample(finding, decoder, case)
+    dtype = stored_dtype(subject) or getattr(torch, case.dtype)
+    samples = _sample(finding, decoder, case, dtype)
     finding.bytes = {"cache_bytes": sum(samples.steady), "retained_bytes": sum(samples.prefilled)}
     finding.figure = float(sum(samples.steady))
     for i in case.model.cached_layers:
-        _judge_layer(finding, case, i, samples)
+        _judge_layer(finding, case, i, samples, dtype)
+    if case.max_chunk > 2 * case.window:
+        _judge_context(finding, subject, case, samples)
     _judge_profile(finding, subject, case, samples)
     if case.max_chunk > 2 * case.window:  # one long prompt: it may leave hidden bytes
         for problem in allocation_problems(subject, case):
@@ -73,15 +77,15 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
     return finding
 
 
-def _sample(finding: Finding, decoder: Decoder, case: Case) -> Samples:
+def _sample(finding: Finding, decoder: Decoder, case: Case, dtype: torch.dtype) -> Samples:
     tokens = tokens_for(case)
-    samples = Samples(_held(finding, decoder, case.model.n_layers), [], [])
+    samples = Samples(_held(finding, decoder, case.model.n_layers, dtype), [], [])
     used = 0
     for step in case.schedule.steps:
         assert isinstance(step, Feed)
         decoder.feed(tokens[:, used : used + step.n])
         used += step.n
-        held = _held(finding, decoder, case.model.n_layers)
+        held = _held(finding, decoder, case.model.n_layers, dtype)
         if step.n > 1:
             samples.prefilled = held
         else:
@@ -89,7 +93,7 @@ def _sample(finding: Finding, decoder: Decoder, case: Case) -> Samples:
     return samples
 
 
-def _held(finding: Finding, decoder: Decoder, n_layers: int) -> list[int]:
+def _held(finding: Finding, decoder: Decoder, n_layers: int, dtype: torch.dtype) -> list[int]:
     """Bytes per layer that the decoder reports; for caches, checked against their storages."""
     said = list(decoder.cache_bytes())
     if len(said) != n_layers:
@@ -107,26 +111,26 @@ def _held(finding: Finding, decoder: Decoder, n_layers: int) -> list[int]:
                 f"layer {i}: nbytes() says {said[i]:,}, its storages hold {allowed[0]:,}",
             )
         real[i] = said[i] if said[i] in allowed else allowed[0]
-        _judge_precision(finding, i, held, decoder.case)
+        _judge_precision(finding, i, held, cache_shape(decoder.case, i).head_dim, dtype)
     return real
 
 
-def _judge_precision(finding: Finding, i: int, held: list[Tensor], case: Case) -> None:
-    """Fail if keys or values are stored in a wider precision than the case's."""
-    shape = cache_shape(case, i)
+def _judge_precision(
+    finding: Finding, i: int, held: list[Tensor], head_dim: int, dtype: torch.dtype
+) -> None:
+    """Fail if keys or values are stored in a wider precision than `dtype`."""
     for t in held:
-        stored = t.dim() >= 3 and t.shape[-1] == shape.head_dim and t.is_floating_point()
-        wider = stored and t.element_size() > shape.dtype.itemsize
+        stored = t.dim() >= 3 and t.shape[-1] == head_dim and t.is_floating_point()
+        wider = stored and t.element_size() > dtype.itemsize
         if wider and finding.status is Status.PASS:
-            finding.fail(
-                Kind.STORED_TOO_WIDE, f"layer {i} stores {t.dtype} in a cache of {shape.dtype}"
-            )
+            finding.fail(Kind.STORED_TOO_WIDE, f"layer {i} stores {t.dtype} in a cache of {dtype}")
 
 
-def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None:
+def _judge_layer(
+    finding: Finding, case: Case, i: int, samples: Samples, dtype: torch.dtype
+) -> None:
     layer, shape = case.model.layers[i], cache_shape(case, i)
-    item = torch.empty((), dtype=shape.dtype).element_size()
-    slot = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * item
+    slot = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * dtype.itemsize
     needed = len(layer.visible(case.schedule.length)) - 1  # the next query brings its own key
     steady = samples.steady[i]
     if steady < needed * slot:
@@ -159,6 +163,25 @@ def _judge_layer(finding: Finding, case: Case, i: int, samples: Samples) -> None
             Kind.BYTES_GROW,
             f"layer {i} still grows while it decodes: {middle:,} to {steady:,} bytes",
         )
+
+
+def _judge_context(finding: Finding, subject: Subject, case: Case, samples: Samples) -> None:
+    """Fail for a bounded layer that allocates the whole context ahead.
+
+    Room for the longest chunk may look like that where one chunk is nearly the whole context.  So
+    the same is opened for twice the context: what is allocated then must not have grown.
+    """
+    steps = (*case.schedule.steps, *chunks(case.max_context, (1,)))
+    longer = replace(case, schedule=Schedule("twice the context", steps))
+    more = list(open_decoder(subject, longer).cache_bytes())
+    for i in case.model.cached_layers:
+        fresh = samples.fresh[i]
+        if case.model.layers[i].bounded and samples.steady[i] <= fresh < more[i]:
+            finding.fail(
+                Kind.BYTES_TOO_MANY,
+                f"layer {i} allocates by the context: {fresh:,} bytes for {case.max_context:,} "
+                f"positions, {more[i]:,} for {longer.max_context:,}",
+            )
 
 
 def _judge_profile(finding: Finding, subject: Subject, case: Case, samples: Samples) -> None:

@@ -4,18 +4,45 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from harness.cases.case import Case
 from harness.cases.models import Model
-from harness.contract import CacheShape, Unsupported
+from harness.contract import AttentionSubject, CacheShape, Subject, Unsupported, optional
 from harness.law import Layer
 from harness.reference.cache_decoder import cache_shape
 from harness.reference.inputs import OP_HEAD_DIM
+from harness.results.finding import Finding, Kind
 
 
 def require_plain(case: Case) -> None:
     """Raise Unsupported for a schedule with a reset or rewind, which has its own check."""
     if not case.schedule.plain:
         raise Unsupported("a schedule with reset or rewind belongs to the check of that name")
+
+
+def require_state(subject: Subject) -> None:
+    """Raise Unsupported for an operation, which holds nothing between two calls."""
+    if isinstance(subject, AttentionSubject):
+        raise Unsupported("a stateless operation has nothing to reset or rewind")
+
+
+def require_alive(finding: Finding, rows: Tensor, where: str = "") -> bool:
+    """Fail for answers (..., n, F) of which nothing can be said by comparing two runs.
+
+    NaN, and rows that are the same whatever was fed.  Returns whether they can be compared.
+    """
+    if not rows.isfinite().all():
+        at = (~rows.isfinite().all(-1)).flatten(0, -2).any(0).nonzero().flatten().tolist()
+        text = f"{where}nothing to compare: the answer is NaN or infinite at {len(at)} positions"
+        finding.fail(Kind.NOT_A_NUMBER, f"{text}, the first {at[0]}", at[0])
+        return False
+    if rows.shape[-2] > 1 and bool((rows == rows[..., :1, :]).all()):
+        text = "nothing to compare: every position has the same answer, whatever was fed"
+        finding.fail(Kind.SAME_ANSWERS, f"{where}{text}")
+        return False
+    return True
 
 
 def distinct_layers(model: Model) -> list[tuple[int, Layer]]:
@@ -30,3 +57,14 @@ def distinct_layers(model: Model) -> list[tuple[int, Layer]]:
 def op_shape(case: Case, layer: int) -> CacheShape:
     """The cache shape of a layer, with the head_dim of single-layer inputs."""
     return replace(cache_shape(case, layer), head_dim=OP_HEAD_DIM)
+
+
+def device_of(subject: Subject) -> torch.device:
+    """The torch device on which a cache or an operation is run; the CPU where it names none."""
+    return torch.device(optional(subject, "device"))
+
+
+def stored_dtype(subject: Subject) -> torch.dtype | None:
+    """The dtype in which the subject says that it holds keys and values; None: the case's."""
+    stored = optional(subject, "stored")
+    return None if stored is None else getattr(torch, stored)

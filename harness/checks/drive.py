@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from harness.cases.case import Case, stable_seed
 from harness.cases.schedules import Copy, Feed, Reset, Rewind, Schedule
+from harness.checks.common import device_of
 from harness.contract import (
     AttentionSubject,
     CacheShape,
@@ -18,6 +19,7 @@ from harness.contract import (
     ContractError,
     Decoder,
     DecoderSubject,
+    LayerCache,
     Subject,
     Unsupported,
     optional,
@@ -50,7 +52,7 @@ def open_decoder(subject: Subject, case: Case) -> Decoder:
     if isinstance(subject, DecoderSubject):
         return subject.open(case)
     if isinstance(subject, CacheSubject):
-        return CacheDecoder(subject, case)
+        return CacheDecoder(subject, case, device_of(subject))
     raise ContractError(f"{subject.name} is an attention operation: it has no decoder")
 
 
@@ -129,7 +131,7 @@ def _checked_logits(logits: Tensor, tokens: Tensor) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 3 or tuple(logits.shape[:2]) != want:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ContractError(f"feed() of {want} tokens must return logits {(*want, 'V')}, got {got}")
-    return logits.detach().clone()
+    return logits.detach().cpu().clone()
 
 
 #: One step of a single attention layer: q, k, v of the next t positions -> (B, Hq, t, D).
@@ -138,23 +140,34 @@ Op = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def open_op(subject: Subject, layer: Layer, shape: CacheShape) -> Op:
     """A fresh single-layer operation from a cache or a stateless attention subject."""
+    device = device_of(subject)
     if isinstance(subject, CacheSubject):
-        cache = subject.new_cache(layer, shape)
-        return lambda q, k, v: attention(q, *checked_update(cache, k, v))
+        return cache_op(subject.new_cache(layer, replace(shape, device=device)), device)
     if isinstance(subject, AttentionSubject):
         return StatelessOp(subject, layer)
     raise ContractError("decoder subjects have no single-layer operation")
+
+
+def cache_op(cache: LayerCache, device: torch.device) -> Op:
+    """A cache as a single-layer operation: its inputs go to `device`, its output comes back."""
+
+    def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.to(device) for x in (q, k, v))
+        return attention(q, *checked_update(cache, k, v)).cpu()
+
+    return step
 
 
 class StatelessOp:
     """Keeps all keys and values, and hands them to `attend` at each step."""
 
     def __init__(self, subject: AttentionSubject, layer: Layer) -> None:
-        self.subject, self.layer = subject, layer
+        self.subject, self.layer, self.device = subject, layer, device_of(subject)
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.to(self.device) for x in (q, k, v))
         self.keys.append(k)
         self.values.append(v)
         keys, values = torch.cat(self.keys, 2), torch.cat(self.values, 2)
@@ -162,7 +175,7 @@ class StatelessOp:
         if not isinstance(out, Tensor) or out.shape != q.shape:
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ContractError(f"attend() must return {tuple(q.shape)}, got {got}")
-        return out
+        return out.cpu()
 
 
 def run_op(op: Op, x: Inputs, schedule: Schedule) -> Tensor:

@@ -31,6 +31,4 @@ def op_reference(
     held = (k, v) if stored is None else (k.to(stored).to(q.dtype), v.to(stored).to(q.dtype))
     own = oracle.attention(q, *held, mask)
     summed = oracle.attention64(q, k, v.abs(), mask)
-    return OpReference(
-        exact, tolerance.row_bound(own, exact, mask.sum(-1), q.shape[-1], 1, summed)
-    )
+    return OpReference(exact, tolerance.row_bound(own, exact, mask.sum(-1), q.shape[-1], 1, summed))

@@ -64,13 +64,13 @@ class Influence:
     """Which tokens move which logits.
 
     reached: bool (n, n), row q, column k is True iff changing token k moves the logits at q.
-    stated: the masks that the decoder states for itself, None if it states none.  finite: False
-    if some logit is NaN or infinite: every row then counts as moved by every token.
+    stated: the masks that the decoder states for itself, None if it states none.  nan: bool (n,),
+    positions whose logits are NaN or infinite in some run: nothing is known of what moves them.
     """
 
     reached: Tensor
     stated: list[Tensor] | None
-    finite: bool
+    nan: Tensor
 
 
 def recover_influence(open_case: Callable[[Case], Decoder], case: Case) -> Influence:
@@ -97,5 +97,5 @@ def recover_influence(open_case: Callable[[Case], Decoder], case: Case) -> Influ
         logits = torch.cat(rows)
     state = optional(decoder, "stated_masks")
     reached = moved(logits[1:], logits[:1]).T
-    finite = bool(logits.isfinite().all())
-    return Influence(reached, None if state is None else state(n), finite)
+    nan = ~logits.isfinite().all(-1).all(0)
+    return Influence(reached, None if state is None else state(n), nan)

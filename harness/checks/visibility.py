@@ -28,19 +28,21 @@ def visibility(subject: Subject, case: Case) -> Finding:
         heads = shape.n_kv_heads * 2
         weights = recover_weights(subject, layer, shape, heads, case)
         expected = layer.mask(0, n, n)
-        wrong = ((weights != 0) != expected).any(-1).any(-1).nonzero()  # (row of batch, head)
+        nan = ~weights.isfinite().all(-1)  # (B, Hq, n)
+        off = ((weights != 0) != expected).any(-1) | nan
+        wrong = off.any(-1).nonzero()  # (row of batch, head)
         if len(wrong):
             b, h = wrong[0].tolist()
             finding.compare_sets(
                 expected,
                 weights[b, h] != 0,
                 f"{layer}, batch row {b}, head {h}",
-                finite=bool(weights[b, h].isfinite().all()),
+                nan=nan[b, h],
             )
         uneven = uneven_row(weights)
         if uneven is not None and not len(wrong):
             finding.fail(
-                Kind.NOT_UNIFORM if weights.isfinite().all() else Kind.NOT_A_NUMBER,
+                Kind.NOT_UNIFORM,
                 f"{layer}: weights at query {uneven} are not uniform",
                 uneven,
             )
@@ -57,5 +59,5 @@ def _by_influence(subject: Subject, case: Case) -> Finding:
     found = recover_influence(open_case, case)
     masks = found.stated or [layer.mask(0, n, n) for layer in case.model.layers]
     expected = influence(masks, case.model.kv_sources)
-    finding.compare_sets(expected, found.reached, finite=found.finite)
+    finding.compare_sets(expected, found.reached, nan=found.nan)
     return finding

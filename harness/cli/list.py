@@ -22,8 +22,7 @@ def list_() -> None:
     for m in TINY.values():
         turn = f"chunk {m.chunk}" if m.chunk else str(m.window or "-")
         models.add_row(m.name, m.scheme, str(m.n_layers), turn, str(m.sink or "-"))
-    makers = (schedules.standard, schedules.resets, schedules.rewinds, schedules.byte_runs)
-    names = [schedule.name for make in makers for schedule in make(8)]
+    names = [schedule.name for make in schedules.FAMILIES for schedule in make(8)]
     screen.print(subjects)
     screen.print()
     screen.print(models)

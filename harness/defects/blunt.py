@@ -6,8 +6,7 @@ A check that one of them passes proves nothing about a body of that kind, unless
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor

@@ -13,16 +13,18 @@ from harness.law import Layer
 from harness.reference import oracle
 from harness.reference.decoder import check_tokens, dense_logits, forward, make_weights
 
+_CPU = torch.device("cpu")
+
 
 class CacheDecoder:
     """A `Decoder` made of `harness.reference.decoder` and the caches of a `CacheSubject`."""
 
-    def __init__(self, subject: CacheSubject, case: Case) -> None:
+    def __init__(self, subject: CacheSubject, case: Case, device: torch.device = _CPU) -> None:
         dtype = getattr(torch, case.dtype)
-        self.case, self.model = case, case.model
-        self.weights = make_weights(case.model, case.vocab, case.weights_seed).to(dtype)
+        self.case, self.model, self.device = case, case.model, device
+        self.weights = make_weights(case.model, case.vocab, case.weights_seed).to(dtype, device)
         self.caches: dict[int, LayerCache] = {
-            i: subject.new_cache(case.model.layers[i], cache_shape(case, i))
+            i: subject.new_cache(case.model.layers[i], cache_shape(case, i, device))
             for i in case.model.cached_layers
         }
         self.length = 0
@@ -37,7 +39,8 @@ class CacheDecoder:
                 returned[i] = checked_update(self.caches[i], k, v)
             return oracle.attention(q, *returned[self.model.kv_sources[i]])
 
-        logits = forward(self.weights, tokens, torch.arange(self.length, self.length + t), attend)
+        at = torch.arange(self.length, self.length + t, device=self.device)
+        logits = forward(self.weights, tokens.to(self.device), at, attend)
         self.length += t
         return logits
 
@@ -67,7 +70,7 @@ class CacheDecoder:
         return dense_logits(self.weights, tokens, layers, positions)
 
 
-def cache_shape(case: Case, layer: int) -> CacheShape:
+def cache_shape(case: Case, layer: int, device: torch.device = _CPU) -> CacheShape:
     """The shape of one layer's cache under a case."""
     return CacheShape(
         batch=case.batch,
@@ -76,7 +79,7 @@ def cache_shape(case: Case, layer: int) -> CacheShape:
         max_context=case.max_context,
         max_chunk=case.max_chunk,
         dtype=getattr(torch, case.dtype),
-        device=torch.device("cpu"),
+        device=device,
     )
 
 
@@ -115,4 +118,13 @@ def checked_update(cache: LayerCache, k: Tensor, v: Tensor) -> tuple[Tensor, Ten
         )
     if keys.dtype != k.dtype or values.dtype != v.dtype:
         raise ContractError(f"update() took {k.dtype} and returned {keys.dtype}, {values.dtype}")
+    if not keys.device == values.device == mask.device == k.device:
+        got = f"{keys.device}, {values.device} and a mask on {mask.device}"
+        raise ContractError(f"update() took keys on {k.device} and returned {got}")
+    blind = (~mask.any(-1)).nonzero()
+    if len(blind):
+        # A query always sees its own key; one that sees none has no answer but NaN.
+        raise ContractError(
+            f"update() returned a mask that leaves query {int(blind[0][-1])} of {t} no key"
+        )
     return keys, values, mask

@@ -53,19 +53,19 @@ class Weights:
     norm: Tensor
     head: Tensor  # (vocab, hidden)
 
-    def to(self, dtype: torch.dtype) -> Weights:
-        """The same weights rounded to `dtype`."""
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Weights:
+        """The same weights rounded to `dtype`, on `device` where one is named."""
 
         def cast(layer: LayerWeights) -> LayerWeights:
             tensors = ((f.name, getattr(layer, f.name)) for f in fields(layer))
-            return replace(layer, **{n: t.to(dtype) for n, t in tensors if t is not None})
+            return replace(layer, **{n: t.to(device, dtype) for n, t in tensors if t is not None})
 
         return replace(
             self,
-            embedding=self.embedding.to(dtype),
+            embedding=self.embedding.to(device, dtype),
             layers=tuple(cast(layer) for layer in self.layers),
-            norm=self.norm.to(dtype),
-            head=self.head.to(dtype),
+            norm=self.norm.to(device, dtype),
+            head=self.head.to(device, dtype),
         )
 
 
@@ -167,10 +167,12 @@ def dense_logits(
     tokens: Tensor,
     layers: Sequence[Layer] | None = None,
     positions: Tensor | None = None,
+    stored: torch.dtype | None = None,
 ) -> Tensor:
     """tokens (B, n) -> logits (B, n, vocab) without a cache, in the weights' precision.
 
-    layers: laws in place of the model's own; positions (n,): RoPE positions in place of 0…n-1.
+    layers: laws in place of the model's own; positions (n,): RoPE positions in place of 0…n-1;
+    stored: the dtype to which keys and values are rounded on the way.
     """
     model, n = weights.model, tokens.shape[1]
     laws = model.layers if layers is None else layers
@@ -179,9 +181,9 @@ def dense_logits(
 
     def attend(i: int, q: Tensor, k: Tensor | None, v: Tensor | None) -> Tensor:
         if k is not None and v is not None:
-            kept[i] = (k, v)
+            kept[i] = (k, v) if stored is None else (k.to(stored).to(k), v.to(stored).to(v))
         keys, values = kept[model.kv_sources[i]]
-        return oracle.attention(q, keys, values, laws[i].mask(0, n, n))
+        return oracle.attention(q, keys, values, laws[i].mask(0, n, n).to(q.device))
 
     return forward(weights, tokens, at, attend)
 

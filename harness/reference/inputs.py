@@ -13,6 +13,11 @@ from harness.law import Layer
 OP_HEAD_DIM = 64
 """Width of single-layer inputs: wide enough for the keys of `edge` to be nearly orthogonal."""
 
+RANDOM, EDGE, FAR = "random inputs", "edge inputs", "far inputs"
+
+FAR_SCORE = 2e4
+"""Score that every key of `far` has: beyond the -1e4 that some kernels write for masked scores."""
+
 EDGE_SCORE = 4.0
 """Score of a key at a border.  Higher ones leave less to the other keys, but half precision rounds
 a score in proportion to it; 4 gives the widest margin in bfloat16 (3 and 5 are a tenth below)."""
@@ -48,7 +53,7 @@ def random(
 ) -> Inputs:
     """Standard normal queries, keys and values."""
     return Inputs(
-        "random inputs",
+        RANDOM,
         _normal(case, 1, n_heads, n, head_dim),
         _normal(case, 2, n_kv_heads, n, head_dim),
         _normal(case, 3, n_kv_heads, n, head_dim),
@@ -90,4 +95,26 @@ def edge(
     borders = ([k for k in edges(layer, i) if k <= n] for i in range(n))
     q = torch.stack([unit[:, :, at].sum(2) for at in borders], dim=2)
     q = q.repeat_interleave(n_heads // n_kv_heads, dim=1) * sharpness
-    return Inputs("edge inputs", q, unit[:, :, :n], _normal(case, 5, n_kv_heads, n, head_dim))
+    return Inputs(EDGE, q, unit[:, :, :n], _normal(case, 5, n_kv_heads, n, head_dim))
+
+
+def far(
+    case: Case,
+    layer: Layer,
+    n: int,
+    n_heads: int,
+    n_kv_heads: int,
+    head_dim: int = OP_HEAD_DIM,
+) -> Inputs:
+    """`edge` inputs whose scores are all shifted by -2e4 in even rows, by 2e4 in odd ones.
+
+    A softmax does not see a shift.  A kernel does which writes a finite number for masked scores
+    (transformers #14859: -1e4), or which does not subtract the largest score.
+    """
+    near = edge(case, layer, n, n_heads, n_kv_heads, head_dim)
+    q, k = near.q.clone(), near.k.clone()
+    sign = torch.ones(n, dtype=q.dtype)
+    sign[::2] = -1
+    k[..., 0] = 1
+    q[..., 0] = FAR_SCORE * head_dim**0.5 * sign
+    return Inputs(FAR, q, k, near.v)

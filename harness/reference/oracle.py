@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, masked: float = -math.inf) -> Tensor:
     """Softmax attention written out, in the dtype of its inputs.
 
     q (B, Hq, t, D); k, v (B, Hkv, n, D) with Hq % Hkv == 0; mask bool (t, n) or (B, 1, t, n),
     True = visible.  Returns (B, Hq, t, D).  A query that sees nothing gives NaN, on purpose: it
-    has no right answer, and zeros would hide that.
+    has no right answer, and zeros would hide that.  masked: the score of a key that is not seen.
     """
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    weights = torch.softmax(scores.masked_fill(~mask, -math.inf), dim=-1)
+    weights = torch.softmax(scores.masked_fill(~mask, masked), dim=-1)
     return weights @ v
 
 

@@ -103,9 +103,21 @@ def unexplained(
 
 
 def moved(a: Tensor, b: Tensor) -> Tensor:
-    """Bool (...): rows of a (..., F) that differ from b's beyond rounding; NaN counts as moved."""
-    limit = MOVED[str(b.dtype).removeprefix("torch.")] * b.abs().amax()
-    return ~((a - b).abs().amax(-1) <= limit)
+    """Bool (...): rows of a (..., F) that differ from b's by more than rounding.
+
+    A row of NaN or infinities counts as moved unless b's holds the same ones in the same places.
+    """
+    finite = b.isfinite()
+    scale = torch.where(finite, b, 0).abs().amax()
+    limit = MOVED[str(b.dtype).removeprefix("torch.")] * scale
+    same = (a == b) | (a.isnan() & b.isnan())  # infinities, too, whose difference is NaN
+    difference = torch.where(same, 0, a - b).abs()
+    return ~((difference <= limit).all(-1))
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """True if two tensors are equal in every entry; NaN equals NaN."""
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def neighbours(layer: Layer, n: int) -> Iterator[Layer]:

@@ -13,7 +13,7 @@ class CheckInfo:
     """The declaration of one check; the function of the same name is in `harness.checks`.
 
     module: the file in `harness/checks/`.  holds: completes the sentence "the check holds when".
-    bodies: kinds of subject for which it is planned.  integers: the exact byte counts that it
+    bodies: kinds of subject for which it is planned.  integers: the exact counts that it
     records, each a field of `Record` and a column of the baselines.
     """
 
@@ -61,24 +61,27 @@ CHECK_INFO: tuple[CheckInfo, ...] = (
     ),
     CheckInfo(
         "reset",
-        "state",
+        "reset",
         "a cache that was used and then reset answers as a fresh one does",
         bodies=(CACHE, DECODER),
     ),
     CheckInfo(
         "rewind",
-        "state",
-        "answers after a rewind are correct, or the rewind raises",
+        "rewind",
+        "answers after a rewind are correct, or the rewind raises because a key that it needs is "
+        "gone",
         bodies=(CACHE, DECODER),
+        integers=("rewound",),
     ),
     CheckInfo(
         "refusal",
         "refusal",
-        "bad input gets a clear error and leaves the state as it was",
+        "bad input gets a clear error and leaves the state as it was, or is answered rightly for "
+        "what it stands for; good input is answered before and after",
     ),
     CheckInfo(
         "purity",
-        "state",
+        "purity",
         "inputs are not modified, equal runs give equal bits, and batch rows do not mix",
     ),
     CheckInfo(

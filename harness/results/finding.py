@@ -117,21 +117,25 @@ class Finding:
         return self
 
     def compare_sets(
-        self, expected: Tensor, got: Tensor, where: str = "", *, finite: bool = True
+        self, expected: Tensor, got: Tensor, where: str = "", *, nan: Tensor | None = None
     ) -> None:
         """Fail unless two bool (n, n) matrices of visible keys are equal; keep the first rows.
 
-        where: what the matrices belong to, for the message.  finite: False if `got` was recovered
-        from answers with NaN or an infinity, which look like visible keys.
+        where: what the matrices belong to, for the message.  nan: bool (n,), the queries whose
+        answers hold NaN or an infinity, from which no set can be recovered.
         """
-        wrong = (expected != got).any(-1).nonzero().flatten().tolist()
+        unknown = expected.new_zeros(len(expected)) if nan is None else nan
+        wrong = ((expected != got).any(-1) | unknown).nonzero().flatten().tolist()
         if not wrong:
             return
-        kind = _kind_of_sets(expected, got) if finite else Kind.NOT_A_NUMBER
+        kind = Kind.NOT_A_NUMBER if unknown.any() else _kind_of_sets(expected, got)
+        got = got & ~unknown[:, None]
         rows = [(q, _keys(expected[q]), _keys(got[q])) for q in wrong[:_ROWS]]
         self.rows += rows[: _ROWS - len(self.rows)]
-        parts = [] if finite else ["the answers hold NaN or an infinity"]
-        text = "; ".join(parts + [_describe(*row) for row in rows[:2]])
+        parts = [_describe(*row) for row in rows if not unknown[row[0]]][:2]
+        if unknown.any():
+            parts.insert(0, f"the answer is NaN or infinite at {_queries(unknown)}")
+        text = "; ".join(parts)
         self.fail(kind, f"{where}: {text}" if where else text, wrong[0])
 
 
@@ -141,6 +145,12 @@ _ROWS = 6
 
 def _keys(visible: Tensor) -> list[int]:
     return [int(k) for k in visible.nonzero().flatten()]
+
+
+def _queries(chosen: Tensor) -> str:
+    """ "query 3", or "5 queries, the first 3"."""
+    at = _keys(chosen)
+    return f"query {at[0]}" if len(at) == 1 else f"{len(at)} queries, the first {at[0]}"
 
 
 def _kind_of_sets(expected: Tensor, got: Tensor) -> Kind:

@@ -77,6 +77,14 @@ class Kind(StrEnum):
     )
 
     # State and refusals.
+    SAME_ANSWERS = (
+        "same-answers",
+        "Every position has the same answer, whatever was fed: two runs cannot be compared.",
+    )
+    REFUSES_WHAT_IT_HOLDS = (
+        "refuses-what-it-holds",
+        "A rewind was refused, though every key and value that the next query needs is held.",
+    )
     RESET_DIFFERS = "reset-differs", "After a reset the answers are not those of a fresh cache."
     STATE_CHANGED = "state-changed", "A call that was refused changed later answers."
     BAD_INPUT_ACCEPTED = "bad-input-accepted", "Bad input was accepted without an error."

@@ -76,6 +76,7 @@ class Record:
     planned_bytes: int | None = None
     mutable_bytes: int | None = None
     pte_bytes: int | None = None
+    rewound: int | None = None
     seconds: float | None = None
     kind: str = ""
     message: str = ""

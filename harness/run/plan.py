@@ -30,7 +30,11 @@ def items(
     """
     target = as_target(subject)
     needs = target.offers | {""}
-    rows = [row for row in TABLE if target.body in row.bodies and row.needs in needs]
+    rows = [
+        row
+        for row in TABLE
+        if target.body in row.bodies and row.needs in needs and row.unless not in target.offers
+    ]
     wanted = target.schemes & (set(schemes) if schemes is not None else SCHEMES)
     names = None if models is None else set(models)
     return [

@@ -21,7 +21,8 @@ class Row:
     """One line of the table.
 
     schedules: gives the schedules for a tiny model.  models: gives what is run under them: the
-    model itself, single layers of it, or nothing.  needs: an optional member; subjects without it
+    model itself, single layers of it, or nothing.  unless: an
+    optional member; subjects with it are left out.  needs: an optional member; subjects without it
     do not get this row.
     """
 
@@ -33,6 +34,7 @@ class Row:
     dtypes: tuple[str, ...] = ("float32",)
     batches: tuple[int, ...] = (1,)
     needs: str = ""
+    unless: str = ""
 
 
 # --- schedules
@@ -63,6 +65,10 @@ def _reset_twice(model: Model) -> list[Schedule]:
 
 def _rewinds(model: Model) -> list[Schedule]:
     return schedules.rewinds(model.turn, model.sink)
+
+
+def _far(model: Model) -> list[Schedule]:
+    return schedules.far(model.turn, model.sink)
 
 
 def _byte_runs(model: Model) -> list[Schedule]:
@@ -101,6 +107,10 @@ def _layers(model: Model) -> list[Model]:
 
 def _first_layer(model: Model) -> list[Model]:
     return _layers(model)[:1]
+
+
+def _with_a_border(model: Model) -> list[Model]:
+    return [m for m in _whole(model) if any(layer.bounded for layer in m.layers)]
 
 
 def _layers_with_a_border(model: Model) -> list[Model]:
@@ -170,6 +180,24 @@ TABLE: tuple[Row, ...] = (
         "rows of a batch; the long schedule is run only here",
         batches=(3,),
     ),
+    Row(
+        _ALL,
+        "values",
+        _far,
+        _whole,
+        "positions past 600, in prefill and decode; programs are lowered for short contexts",
+        unless="lowered",
+    ),
+    Row(
+        (DECODER,),
+        "values",
+        _far,
+        _with_a_border,
+        "positions that are rounded to half precision on the way to RoPE; full attention averages "
+        "over too many keys to show it",
+        dtypes=("bfloat16",),
+        unless="lowered",
+    ),
     Row((DECODER,), "values", _named("chunk-w"), _layers, "faults that a stack may average out"),
     Row((ATTENTION,), "gradients", _prefills, _whole, "a backward pass is of one forward pass"),
     Row(
@@ -224,6 +252,13 @@ TABLE: tuple[Row, ...] = (
     Row((DECODER,), "refusal", _named("chunk-4"), _whole, "the same with tokens"),
     Row(_ALL, "purity", _named("chunk-w+1"), _whole, "rows of a batch must not mix", batches=(3,)),
     Row(
+        (DECODER,),
+        "purity",
+        _named("chunk-w+1"),
+        _whole,
+        "runtimes and lowered programs that take one sequence at a time",
+    ),
+    Row(
         (CACHE,),
         "purity",
         _named("prefill-by-5-then-decode"),
@@ -254,13 +289,5 @@ TABLE: tuple[Row, ...] = (
         _exported,
         "chunks and single tokens, whose programs differ",
         needs="exportable",
-    ),
-    Row(
-        _ALL,
-        "purity",
-        _named("chunk-w+1"),
-        _exported,
-        "programs are lowered for batch 1, at which purity is not run otherwise",
-        needs="program_bytes",
     ),
 )

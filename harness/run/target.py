@@ -44,6 +44,7 @@ class Target:
 
         Raises ContractError for a class that is not a subject, or names checks that do not exist.
         """
+        _require_stored(subject)
         return cls(
             target=target or f"{subject.__module__}:{subject.__qualname__}",
             name=name or str(subject.name),
@@ -52,7 +53,7 @@ class Target:
             version=_version(subject),
             package=package_of(subject),
             suite=optional(subject, "suite"),
-            device=str(optional(subject, "device")),
+            device=_device(subject),
             checks=_checks(subject),
             covers=optional(subject, "covers"),
             offers=frozenset(
@@ -94,6 +95,44 @@ def _version(subject: type[Any]) -> str:
         return metadata.version(package) if package else ""
     except metadata.PackageNotFoundError:
         return ""
+
+
+#: Kinds of device that torch may have, beside the CPU.
+_ACCELERATORS = ("cuda", "mps", "xpu")
+
+
+def _device(subject: type[Any]) -> str:
+    """The device that it names.  Raises ContractError for one that torch does not have here."""
+    named = str(optional(subject, "device"))
+    if named == "cpu":
+        return named
+    import torch
+
+    here = ["cpu"]
+    for kind in _ACCELERATORS:
+        module = getattr(torch, kind)
+        if module.is_available():
+            here += [kind, *(f"{kind}:{i}" for i in range(module.device_count()))]
+    if named not in here:
+        raise ContractError(
+            f"{subject.__module__}:{subject.__qualname__}.device must be a device that torch has "
+            f"here, {', '.join(here)}; got {named!r}"
+        )
+    return named
+
+
+#: What `stored` may name.
+_STORED = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+
+def _require_stored(subject: type[Any]) -> None:
+    """Raise ContractError unless `stored` is absent or names a dtype that values round to."""
+    stored = optional(subject, "stored")
+    if stored is not None and stored not in _STORED:
+        raise ContractError(
+            f"{subject.__module__}:{subject.__qualname__}.stored must be one of "
+            f"{', '.join(_STORED)}; got {stored!r}"
+        )
 
 
 def _checks(subject: type[Any]) -> frozenset[str] | None:

@@ -12,13 +12,13 @@ before and after, and holds their answers to the oracle.
 from __future__ import annotations
 
 from harness.cases.case import Case
+from harness.checks.common import distinct_layers
 from harness.checks.drive import claim
 from harness.checks.refusal.attempts import Body, attempts
 from harness.checks.refusal.beyond import cache_beyond, decoder_beyond
 from harness.checks.refusal.cache import CacheBody
 from harness.checks.refusal.decoder import DecoderBody
 from harness.checks.refusal.operation import OperationBody
-from harness.checks.common import distinct_layers
 from harness.contract import AttentionSubject, CacheSubject, Subject
 from harness.results.finding import Finding, Status
 

@@ -110,11 +110,8 @@ def row_problem(rows: Tensor, expected: OpReference) -> str:
         return "its answer holds NaN or an infinity"
     errors = tolerance.row_error(rows, exact)
     worst = int(tolerance.over(errors, expected.bound).argmax())
-    if errors[worst] <= expected.bound[worst]:
-        return ""
-    return (
-        f"its answer is off by {float(errors[worst]):.3g} (bound {float(expected.bound[worst]):.3g})"
-    )
+    off, bound = float(errors[worst]), float(expected.bound[worst])
+    return "" if off <= bound else f"its answer is off by {off:.3g} (bound {bound:.3g})"
 
 
 def _judge_good(finding: Finding, body: Body, rows: Tensor, good: OpReference) -> None:

@@ -25,9 +25,7 @@ from harness.reference.inputs import random
 from harness.results.finding import Finding, Kind
 
 
-def cache_beyond(
-    finding: Finding, subject: CacheSubject, case: Case, i: int, layer: Layer
-) -> None:
+def cache_beyond(finding: Finding, subject: CacheSubject, case: Case, i: int, layer: Layer) -> None:
     """Both schedules beyond the limits, on one layer's cache."""
     for beyond in _beyond(case):
         _right_or_refused(finding, subject, case, i, layer, beyond)

@@ -91,7 +91,8 @@ class OperationRun:
         self.tail()
 
     def misuse(self, bad: Misuse) -> object:
-        return self.body.subject.attend(*bad.handed, self.body.layer)
+        q, k, v = bad.handed
+        return self.body.subject.attend(q, k, v, self.body.layer)
 
     def tail(self) -> Tensor:
         body = self.body

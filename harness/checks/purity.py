@@ -1,19 +1,14 @@
-"""Checks of state: reset, rewind, purity."""
+"""Check: inputs are left alone, equal runs give equal bits, and the rows of a batch do not mix."""
 
 from __future__ import annotations
-
-from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.cases.schedules import Feed, Reset, Rewind, Schedule
-from harness.checks.bounds import reference_for
-from harness.checks.common import distinct_layers, op_shape, require_plain
+from harness.checks.common import distinct_layers, op_shape, require_alive, require_plain
 from harness.checks.drive import (
     Op,
-    RewindRefusedError,
     StatelessOp,
     claim,
     open_decoder,
@@ -22,93 +17,11 @@ from harness.checks.drive import (
     run_op,
     tokens_for,
 )
-from harness.checks.values import decoder_values  # the oracle of a rewound run is the same
-from harness.contract import AttentionSubject, DecoderSubject, Subject, Unsupported
+from harness.contract import AttentionSubject, DecoderSubject, Subject
 from harness.law import Layer
 from harness.reference import tolerance
 from harness.reference.inputs import Inputs, random
 from harness.results.finding import Finding, Kind
-
-
-def _require_state(subject: Subject) -> None:
-    if isinstance(subject, AttentionSubject):
-        raise Unsupported("a stateless operation has nothing to reset or rewind")
-
-
-def reset(subject: Subject, case: Case) -> Finding:
-    """A cache that was used and reset answers as a fresh one does, within the bound."""
-    claim(subject, case)
-    _require_state(subject)
-    if not case.schedule.has(Reset):
-        raise Unsupported("the schedule does not reset")
-    finding = Finding("reset")
-    tokens = tokens_for(case)
-    used = run_decoder(open_decoder(subject, case), tokens, case.schedule)
-    last = max(i for i, s in enumerate(case.schedule.steps) if isinstance(s, Reset))
-    before = sum(s.n for s in case.schedule.steps[:last] if isinstance(s, Feed))
-    again = Schedule("after the reset", case.schedule.steps[last + 1 :])
-    fresh = run_decoder(open_decoder(subject, case), tokens[:, before:], again)
-    difference = tolerance.row_error(used.logits, fresh.logits)
-    finding.figure = float(difference.max())
-    decoder = open_decoder(subject, case)
-    bound = reference_for(subject, decoder, case, fresh.tokens).bound
-    finding.bound = float(bound[int(difference.argmax())])
-    off = ~(difference <= bound)  # a ring that continues at its old slot sums in another order
-    if off.any():
-        first = int(off.nonzero()[0])
-        finding.fail(
-            Kind.RESET_DIFFERS if difference.isfinite().all() else Kind.NOT_A_NUMBER,
-            f"{int(off.sum())} rows after the reset differ from those of a fresh cache, first "
-            f"{first}, worst by {finding.figure:.3g}",
-            first,
-        )
-    elif finding.figure:
-        finding.message = "within the bound, but not bit for bit the answers of a fresh cache"
-    return finding
-
-
-def rewind(subject: Subject, case: Case) -> Finding:
-    """After a rewind the logits are right, or the rewind raised; never silently wrong."""
-    claim(subject, case)
-    _require_state(subject)
-    if not case.schedule.has(Rewind):
-        raise Unsupported("the schedule does not rewind")
-    finding = Finding("rewind")
-    try:
-        decoder_values(finding, subject, case)
-    except RewindRefusedError as refused:
-        finding.message = f"refused, as it may: {refused}"
-        _refused_cleanly(finding, subject, case)
-    return finding
-
-
-#: Feeds after a refused rewind: a chunk, and decode steps that read what it may have damaged.
-_FEEDS_ON = 4
-
-
-def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
-    """Fail unless the decoder goes on after a refused rewind as if it had never been asked."""
-    tokens = tokens_for(case)
-    logits = []
-    for asks in (True, False):
-        decoder, rows, used, left = open_decoder(subject, case), [], 0, case.max_context
-        for step in case.schedule.steps:
-            if isinstance(step, Feed):
-                if used + step.n > case.max_context:  # a granted rewind would have made room
-                    break
-                rows.append(decoder.feed(tokens[:, used : used + step.n]).clone())
-                used, left = used + step.n, left - 1
-            elif isinstance(step, Rewind):
-                left = min(left, _FEEDS_ON)
-                if asks:
-                    with suppress(Exception):
-                        decoder.rewind(step.length)  # type: ignore[attr-defined]  # optional
-                        return  # refused before, granted now: nothing to compare
-            if left <= 0:
-                break
-        logits.append(torch.cat(rows, 1))
-    if not logits[0].equal(logits[1]):
-        finding.fail(Kind.STATE_CHANGED, "a refused rewind changed later answers")
 
 
 def purity(subject: Subject, case: Case) -> Finding:
@@ -129,7 +42,9 @@ def _pure_decoder(finding: Finding, subject: Subject, case: Case) -> None:
     first = run_decoder(open_decoder(subject, case), tokens, case.schedule).logits
     if not tokens.equal(kept):
         finding.fail(Kind.INPUT_CHANGED, "feed() modified its tokens")
-    if not _beside_another(subject, case, kept).equal(first):
+    if not require_alive(finding, first):
+        return
+    if not tolerance.same_bits(_beside_another(subject, case, kept), first):
         _other_bits(finding, subject, case, kept, first)
     for row in range(case.batch if case.batch > 1 else 0):
         other = kept.clone()
@@ -144,7 +59,7 @@ def _other_bits(
 ) -> None:
     """Fail for a run that differed while another decoder was open; a run alone shows why."""
     alone = run_decoder(open_decoder(subject, case), tokens.clone(), case.schedule).logits
-    if alone.equal(first):
+    if tolerance.same_bits(alone, first):
         finding.fail(
             Kind.INSTANCES_MIX,
             "a second decoder, open at the same time, changed the answers of the first",
@@ -175,10 +90,12 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
                 finding.fail(Kind.INPUT_CHANGED, f"{layer}: {name} was modified in place")
         if isinstance(subject, AttentionSubject):
             _pure_attention(finding, subject, layer, kept)
+        if not require_alive(finding, first, f"{layer}: "):
+            continue
         second = run_op(_spoiling(open_op(subject, layer, shape)), kept, case.schedule)
-        if not first.equal(second):
+        if not tolerance.same_bits(first, second):
             alone = run_op(open_op(subject, layer, shape), kept.clone(), case.schedule)
-            if alone.equal(first):
+            if tolerance.same_bits(alone, first):
                 text = f"{layer}: the keys and values passed in are kept, not copied"
                 finding.fail(Kind.INPUT_KEPT, text)
             else:
