@@ -9,8 +9,10 @@ from torch import Tensor
 
 from harness.cases.case import Case
 from harness.cases.models import Model
+from harness.cases.schedules import Schedule
 from harness.contract import AttentionSubject, CacheShape, Subject, Unsupported, optional
-from harness.law import Layer
+from harness.law import Layer, influence
+from harness.reference import tolerance
 from harness.reference.cache_decoder import cache_shape
 from harness.reference.inputs import OP_HEAD_DIM
 from harness.results.finding import Finding, Kind
@@ -28,21 +30,37 @@ def require_state(subject: Subject) -> None:
         raise Unsupported("a stateless operation has nothing to reset or rewind")
 
 
-def require_alive(finding: Finding, rows: Tensor, where: str = "") -> bool:
-    """Fail for answers (..., n, F) of which nothing can be said by comparing two runs.
+def require_numbers(finding: Finding, rows: Tensor, where: str = "") -> bool:
+    """Fail for answers (..., n, F) with NaN or an infinity; returns whether there are none."""
+    bad = (~rows.isfinite().all(-1)).flatten(0, -2).any(0).nonzero().flatten().tolist()
+    if bad:
+        text = f"{where}nothing to compare: the answer is NaN or infinite at {len(bad)} positions"
+        finding.fail(Kind.NOT_A_NUMBER, f"{text}, the first {bad[0]}", bad[0])
+    return not bad
 
-    NaN, and rows that are the same whatever was fed.  Returns whether they can be compared.
+
+def require_memory(finding: Finding, rows: Tensor, other: Tensor, where: str = "") -> bool:
+    """Fail unless later answers (..., n, F) differ between two runs that were fed otherwise before.
+
+    Two equal runs of what remembers nothing are equal, and say nothing.  Returns whether they
+    differ.
     """
-    if not rows.isfinite().all():
-        at = (~rows.isfinite().all(-1)).flatten(0, -2).any(0).nonzero().flatten().tolist()
-        text = f"{where}nothing to compare: the answer is NaN or infinite at {len(at)} positions"
-        finding.fail(Kind.NOT_A_NUMBER, f"{text}, the first {at[0]}", at[0])
-        return False
-    if rows.shape[-2] > 1 and bool((rows == rows[..., :1, :]).all()):
-        text = "nothing to compare: every position has the same answer, whatever was fed"
-        finding.fail(Kind.SAME_ANSWERS, f"{where}{text}")
-        return False
-    return True
+    if bool(tolerance.moved(rows, other).any()):
+        return True
+    text = "nothing to compare: later answers do not depend on what was fed before"
+    finding.fail(Kind.NOTHING_TO_COMPARE, f"{where}{text}")
+    return False
+
+
+def last_of_first_feed(case: Case, schedule: Schedule) -> int | None:
+    """The position before the second feed of a plain schedule, where a later one depends on it."""
+    spans = schedule.spans()
+    if len(spans) < 2:
+        return None
+    at = spans[0][1] - 1
+    masks = [layer.mask(0, schedule.length, schedule.length) for layer in case.model.layers]
+    reached = influence(masks, case.model.kv_sources)[at + 1 :, at]
+    return at if bool(reached.any()) else None
 
 
 def distinct_layers(model: Model) -> list[tuple[int, Layer]]:

@@ -48,7 +48,7 @@ def _judge_layer(
     mask, (q, k, v), exact_inputs = layer.mask(0, n, n)[first:], _of(x, first), _of64(x, first)
     leaves = [t.clone().requires_grad_(True) for t in (q, k, v)]
     out = subject.attend(leaves[0], leaves[1], leaves[2], layer)
-    got = torch.autograd.grad(out, leaves, grad)
+    got = _gradients(out, leaves, grad)
     own = oracle.attention_gradients(q, k, v, mask, grad)
     exact = oracle.attention_gradients(*exact_inputs, mask, grad.double())
     summed = oracle.gradient_magnitudes(*exact_inputs, mask, grad)
@@ -67,6 +67,14 @@ def _judge_layer(
         margin = tolerance.nearest(errors, bound)
         named = partial(zip, names, errors, strict=True)
         judge(finding, got[j], exact[j], bound, margin, f"{where}, {name}", named)
+
+
+def _gradients(out: Tensor, leaves: list[Tensor], grad: Tensor) -> list[Tensor]:
+    """dq, dk, dv; zeros for an input to which no gradient flows."""
+    if not out.requires_grad:
+        return [torch.zeros_like(t) for t in leaves]
+    found = torch.autograd.grad(out, leaves, grad, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, found, strict=True)]
 
 
 def _of(x: Inputs, first: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import distinct_layers, op_shape, require_alive, require_plain
+from harness.checks.common import (
+    distinct_layers,
+    last_of_first_feed,
+    op_shape,
+    require_memory,
+    require_numbers,
+    require_plain,
+)
 from harness.checks.drive import (
     Op,
     StatelessOp,
@@ -17,7 +24,7 @@ from harness.checks.drive import (
     run_op,
     tokens_for,
 )
-from harness.contract import AttentionSubject, DecoderSubject, Subject
+from harness.contract import AttentionSubject, CacheShape, DecoderSubject, Subject
 from harness.law import Layer
 from harness.reference import tolerance
 from harness.reference.inputs import Inputs, random
@@ -42,8 +49,14 @@ def _pure_decoder(finding: Finding, subject: Subject, case: Case) -> None:
     first = run_decoder(open_decoder(subject, case), tokens, case.schedule).logits
     if not tokens.equal(kept):
         finding.fail(Kind.INPUT_CHANGED, "feed() modified its tokens")
-    if not require_alive(finding, first):
+    if not require_numbers(finding, first):
         return
+    at = last_of_first_feed(case, case.schedule)
+    if at is not None:
+        other = kept.clone()
+        other[:, at] = (other[:, at] + 1) % case.vocab
+        changed = run_decoder(open_decoder(subject, case), other, case.schedule).logits
+        require_memory(finding, changed[:, at + 1 :], first[:, at + 1 :])
     if not tolerance.same_bits(_beside_another(subject, case, kept), first):
         _other_bits(finding, subject, case, kept, first)
     for row in range(case.batch if case.batch > 1 else 0):
@@ -90,8 +103,9 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
                 finding.fail(Kind.INPUT_CHANGED, f"{layer}: {name} was modified in place")
         if isinstance(subject, AttentionSubject):
             _pure_attention(finding, subject, layer, kept)
-        if not require_alive(finding, first, f"{layer}: "):
+        if not require_numbers(finding, first, f"{layer}: "):
             continue
+        _remembers(finding, subject, case, layer, shape, kept, first)
         second = run_op(_spoiling(open_op(subject, layer, shape)), kept, case.schedule)
         if not tolerance.same_bits(first, second):
             alone = run_op(open_op(subject, layer, shape), kept.clone(), case.schedule)
@@ -108,6 +122,26 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
             if _others_moved(mixed, first, row):
                 text = f"{layer}: new inputs in row {row} changed other rows of the batch"
                 finding.fail(Kind.ROWS_MIX, text)
+
+
+def _remembers(
+    finding: Finding,
+    subject: Subject,
+    case: Case,
+    layer: Layer,
+    shape: CacheShape,
+    x: Inputs,
+    first: Tensor,
+) -> None:
+    """Fail unless a later answer depends on the first feed's last key and value."""
+    spans = case.schedule.spans()
+    if len(spans) < 2 or not layer.sees(spans[0][1], spans[0][1] - 1):
+        return
+    other, at = x.clone(), spans[0][1] - 1
+    other.k[:, :, at] += 1
+    other.v[:, :, at] += 1
+    changed = run_op(open_op(subject, layer, shape), other, case.schedule)
+    require_memory(finding, changed[:, :, at + 1 :], first[:, :, at + 1 :], f"{layer}: ")
 
 
 def _pure_attention(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.cases.case import Case
 from harness.cases.schedules import Feed, Reset, Schedule
 from harness.checks.bounds import reference_for
-from harness.checks.common import require_alive, require_state
+from harness.checks.common import last_of_first_feed, require_memory, require_numbers, require_state
 from harness.checks.drive import claim, open_decoder, run_decoder, tokens_for
 from harness.contract import Subject, Unsupported
 from harness.reference import tolerance
@@ -25,8 +25,15 @@ def reset(subject: Subject, case: Case) -> Finding:
     before = sum(s.n for s in case.schedule.steps[:last] if isinstance(s, Feed))
     again = Schedule("after the reset", case.schedule.steps[last + 1 :])
     fresh = run_decoder(open_decoder(subject, case), tokens[:, before:], again)
-    if not require_alive(finding, fresh.logits):
+    if not require_numbers(finding, fresh.logits):
         return finding
+    at = last_of_first_feed(case, again)
+    if at is not None:
+        other = tokens[:, before:].clone()
+        other[:, at] = (other[:, at] + 1) % case.vocab
+        changed = run_decoder(open_decoder(subject, case), other, again).logits
+        if not require_memory(finding, changed[:, at + 1 :], fresh.logits[:, at + 1 :]):
+            return finding
     difference = tolerance.row_error(used.logits, fresh.logits)
     finding.figure = float(difference.max())
     decoder = open_decoder(subject, case)

@@ -146,12 +146,13 @@ def _blunt(body: str, base: type[Subject], mistake: str) -> Blunt:
     return Blunt(body, mistake, type(base.__name__, (base,), {"name": name, "mistake": mistake}))
 
 
-_BODIES: tuple[tuple[str, type[Subject]], ...] = (
-    ("attention", BluntAttention),
-    ("cache", BluntCacheSubject),
-    ("decoder", BluntDecoderSubject),
-)
+#: A base of blunt subjects for each body.
+BODIES: dict[str, type[Subject]] = {
+    "attention": BluntAttention,
+    "cache": BluntCacheSubject,
+    "decoder": BluntDecoderSubject,
+}
 
 BLUNTS: tuple[Blunt, ...] = tuple(
-    _blunt(body, base, mistake) for body, base in _BODIES for mistake in MISTAKES
+    _blunt(body, base, mistake) for body, base in BODIES.items() for mistake in MISTAKES
 )

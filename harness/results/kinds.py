@@ -77,9 +77,10 @@ class Kind(StrEnum):
     )
 
     # State and refusals.
-    SAME_ANSWERS = (
-        "same-answers",
-        "Every position has the same answer, whatever was fed: two runs cannot be compared.",
+    NOTHING_TO_COMPARE = (
+        "nothing-to-compare",
+        "Answers do not depend on what was fed before, so that equal answers of two runs say "
+        "nothing.",
     )
     REFUSES_WHAT_IT_HOLDS = (
         "refuses-what-it-holds",

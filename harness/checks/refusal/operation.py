@@ -33,14 +33,15 @@ def bad_calls(q: Tensor, k: Tensor, v: Tensor) -> list[Misuse]:
 class OperationBody:
     """`Body` of a stateless operation, whose state, if any, is a mistake."""
 
-    at = 0
-
     def __init__(self, subject: AttentionSubject, case: Case, i: int, layer: Layer) -> None:
         self.subject, self.layer = subject, layer
         self.where = f"{layer}, "
         shape, n = op_shape(case, i), case.schedule.length
         x = random(case, n, 2 * shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
         self.q, self.k, self.v = x.span(0, n)
+        self.at = n - max(
+            1, n // 3
+        )  # the good calls are of the last third: fewer queries than keys
 
     def start(self) -> OperationRun:
         return OperationRun(self)
@@ -50,7 +51,8 @@ class OperationBody:
 
     def good(self) -> OpReference:
         n = self.k.shape[2]
-        return op_reference(self.q, self.k, self.v, self.layer.mask(0, n, n))
+        mask = self.layer.mask(self.at, n - self.at, n)
+        return op_reference(self.q[:, :, self.at :], self.k, self.v, mask)
 
     def meaning(self, bad: Misuse) -> Expected | None:
         q, k, v = bad.handed
@@ -96,4 +98,5 @@ class OperationRun:
 
     def tail(self) -> Tensor:
         body = self.body
-        return body.subject.attend(body.q, body.k, body.v, body.layer).detach()
+        q = body.q[:, :, body.at :]
+        return body.subject.attend(q, body.k, body.v, body.layer).detach()
