@@ -274,13 +274,14 @@ def byte_runs(window: int, sink: int = 0) -> list[Schedule]:
 
 
 def far(window: int, sink: int = 0) -> list[Schedule]:
-    """A prefill, decode steps and a chunk past position 600.
+    """A prefill, decode steps and a chunk, past position 256 and past 512.
 
-    From 257 on bfloat16 cannot tell every position from its neighbours, from 513 on every second
-    one; and a kernel that splits its keys has more splits there than a small window has keys.
+    A kernel that splits its keys has more splits there than a small window has keys.  From 257 on
+    bfloat16 cannot tell every position from its neighbours, from 513 on only every fourth.
     """
-    del window, sink  # what this is there to show depends on the position alone
-    return [Schedule("far-decode", (Feed(602), *chunks(3, (1,)), Feed(5), *chunks(2, (1,))))]
+    del window, sink  # what these show depends on the position alone
+    then = (*chunks(3, (1,)), Feed(5), *chunks(2, (1,)))
+    return [Schedule("past-256", (Feed(302), *then)), Schedule("past-512", (Feed(602), *then))]
 
 
 #: Every function above that makes schedules for a window and a sink.

@@ -52,6 +52,8 @@ class Reference:
 def reference_for(subject: Subject, decoder: Decoder, case: Case, tokens: Tensor) -> Reference:
     """The reference for the tokens (B, n) that `decoder` was fed."""
     if optional(decoder, "stated_masks"):  # its masks depend on how this run was fed
+        if case.dtype in ("float16", "bfloat16"):
+            raise Unsupported("stated masks are of one run, which has no float64 to compare with")
         own = decoder.dense(tokens)
         bound = _bound(case, own, own)
         wrong = _errors(own, _wrong_of_decoder(decoder, case, tokens))

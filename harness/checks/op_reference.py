@@ -12,10 +12,14 @@ from harness.reference import oracle, tolerance
 
 @dataclass(frozen=True)
 class OpReference:
-    """exact (B, Hq, t, D) in float64; bound (t,): what each row may be off by."""
+    """exact (B, Hq, t, D) in float64; bound (t,): what each row may be off by.
+
+    magnitude (B, Hq, t, D): the sums of `exact` with their signs dropped.
+    """
 
     exact: Tensor
     bound: Tensor
+    magnitude: Tensor | None = None
 
 
 def op_reference(
@@ -31,4 +35,5 @@ def op_reference(
     held = (k, v) if stored is None else (k.to(stored).to(q.dtype), v.to(stored).to(q.dtype))
     own = oracle.attention(q, *held, mask)
     summed = oracle.attention64(q, k, v.abs(), mask)
-    return OpReference(exact, tolerance.row_bound(own, exact, mask.sum(-1), q.shape[-1], 1, summed))
+    bound = tolerance.row_bound(own, exact, mask.sum(-1), q.shape[-1], 1, summed)
+    return OpReference(exact, bound, summed)

@@ -146,8 +146,8 @@ def _op_values(
             # In half precision random inputs cannot show one far key; edge inputs can, and must.
             margin = tolerance.nearest((errors for _, errors in _wrong(x, layer, exact)), bound)
         elif x.label == inputs.FAR:
-            # A score of 2e4 is rounded by as much in every row, whatever this dense run's luck.
-            bound = bound.amax().expand_as(bound)
+            assert reference.magnitude is not None
+            bound = bound + tolerance.exponent_bound(inputs.FAR_SCORE, reference.magnitude)
             margin = _finite_mask_margin(x, mask, exact, bound)
         wrong = partial(_wrong, x, layer, exact)
         judge(finding, got, exact, bound, margin, f"{what}, {x.label}", wrong)

@@ -188,25 +188,3 @@ class NotDeterministic(Trimmed):
         keys, values, mask = super().update(k, v)
         type(self).runs += 1
         return keys, values * (1 + 2.0**-22 * (self.runs % 3)), mask
-
-
-class AcceptsAnything(Trimmed):
-    """Casts every input to its own dtype instead of refusing it."""
-
-    def check(self, k: Tensor, v: Tensor) -> None:
-        del k, v
-
-    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return super().update(k.to(self.shape.dtype), v.to(self.shape.dtype))
-
-
-class RefusalLeavesMess(Trimmed):
-    """Counts the positions of an update that it then refuses."""
-
-    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        before = self.length
-        try:
-            return super().update(k, v)
-        except ValueError:
-            self.length = before + 1
-            raise

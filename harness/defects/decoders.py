@@ -10,7 +10,7 @@ from harness.cases.models import Model
 from harness.contract import CacheSubject
 from harness.law import Layer
 from harness.reference.cache_decoder import CacheDecoder, cache_shape, checked_update
-from harness.reference.decoder import Attend, forward
+from harness.reference.decoder import Attend, check_tokens, forward
 from harness.reference.oracle import attention
 
 
@@ -26,6 +26,7 @@ class PatchedDecoder(CacheDecoder):
         return self.model.kv_sources[i]
 
     def feed(self, tokens: Tensor) -> Tensor:
+        check_tokens(tokens, self.case.batch, self.case.vocab)
         t = tokens.shape[1]
         logits = forward(self.weights, tokens, self.positions(self.length, t), self.attend())
         self.length += t

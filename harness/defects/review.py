@@ -92,13 +92,6 @@ class SecondReset(Trimmed):
             self.kept = torch.zeros(last[0].shape[2], dtype=torch.int64)
 
 
-class ChecksKeysAlone(Trimmed):
-    """Checks only the keys: values of another dtype, or that broadcast to the keys, pass."""
-
-    def check(self, k: Tensor, v: Tensor) -> None:
-        super().check(k, v.to(k.dtype).expand_as(k) if v.shape[-1] == k.shape[-1] else v)
-
-
 class KeepsTheCallersTensor(Trimmed):
     """On full layers the first update stores the caller's tensors themselves, not copies."""
 

@@ -35,6 +35,7 @@ did.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -87,6 +88,19 @@ def row_bound(
     scale = row_error(summed, torch.zeros_like(summed))
     terms = (n_keys.double() + width).sqrt()
     return SAMPLE * measured + LAMBDA * unit * depth * terms * scale
+
+
+def exponent_bound(score: float, magnitude: Tensor) -> Tensor:
+    """What a score of this size may cost each row (n,) beside `row_bound`, in float32.
+
+    magnitude (..., n, F): the row's sum with its signs dropped.  A softmax takes the difference of
+    two scores, each rounded to a unit roundoff of itself (and once more as an exponent of 2, arXiv
+    2307.08691): a weight is off by at most a factor exp(2 * lambda * u * score), and the row by as
+    much of its magnitude.
+    """
+    unit = torch.finfo(torch.float32).eps / 2
+    factor = math.expm1(2 * LAMBDA * unit * abs(score))
+    return factor * row_error(magnitude, torch.zeros_like(magnitude))
 
 
 def unexplained(

@@ -59,7 +59,7 @@ class Body(Protocol):
         """What must come back where the bad input is taken; None where it stands for nothing."""
         ...
 
-    def wrong(self, answer: object, expected: OpReference) -> str:
+    def wrong(self, bad: Misuse, answer: object, expected: OpReference) -> str:
         """What is wrong with the answer to a bad call; "" where it is right."""
         ...
 
@@ -171,7 +171,7 @@ def _is_right(finding: Finding, body: Body, bad: Misuse, answer: object, run: Ru
     if expected is None:
         finding.fail(Kind.BAD_INPUT_ACCEPTED, f"{what}: accepted, though it stands for nothing")
         return False
-    problem = body.wrong(answer, expected.answer)
+    problem = body.wrong(bad, answer, expected.answer)
     if problem:
         finding.fail(Kind.ACCEPTED_AND_WRONG, f"{what}: accepted, but {problem}")
         return False

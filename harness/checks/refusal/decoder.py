@@ -69,7 +69,8 @@ class DecoderBody:
             self._reference(tokens, end, tokens.shape[1]),
         )
 
-    def wrong(self, answer: object, expected: OpReference) -> str:
+    def wrong(self, bad: Misuse, answer: object, expected: OpReference) -> str:
+        del bad
         if not isinstance(answer, Tensor):
             return f"feed() returned {type(answer).__name__}"
         return row_problem(answer, expected)

@@ -72,14 +72,16 @@ class OperationBody:
         rounded = tolerance.row_error(coarse.exact, exact)
         return Expected(OpReference(exact, coarse.bound + rounded), self.good())
 
-    def wrong(self, answer: object, expected: OpReference) -> str:
+    def wrong(self, bad: Misuse, answer: object, expected: OpReference) -> str:
         if not isinstance(answer, Tensor):
             return f"attend() returned {type(answer).__name__}"
-        t = expected.exact.shape[2]
-        if answer.dim() == 4 and answer.shape[2] > t:
+        t, asked = expected.exact.shape[2], bad.handed[0].shape[-2]
+        if answer.dim() == 4 and answer.shape[2] == asked > t:
             early, answer = answer[:, :, :-t], answer[:, :, -t:]
             if not (early.isnan() | (early == 0)).all():
                 return "it answers queries that see no key with other than NaN or zeros"
+        elif asked > t:
+            return f"it answers {tuple(answer.shape)} to {asked} queries"
         return row_problem(answer, expected)
 
 

@@ -16,6 +16,7 @@ from harness.cases.case import parse
 from harness.checks import bounds, run_check
 from harness.contract import CacheShape
 from harness.defects.base import Trimmed
+from harness.defects.blunt import BLUNTS
 from harness.law import Layer
 from harness.reference import tolerance
 from harness.reference.cache_decoder import CacheDecoder
@@ -32,6 +33,7 @@ DECODE = "mistral/decode-3wraps/float32/b1"
 PREFILL = "mistral/prefill-3w+5/float32/b1"
 BYTES = "mistral/bytes-prefill-50w/float32/b1"
 HALF = "mistral/bytes-prefill-50w/float16/b1"
+REWIND = "mistral/rewind-3-of-long/float32/b1"
 RESET = "mistral/reset-then-chunks/float32/b1"
 
 
@@ -130,6 +132,17 @@ class ShiftedWindow(Trimmed):
         return super().mask((queries - 1).clamp(min=0), columns)
 
 
+class NeverRewinds(Trimmed):
+    """Refuses every rewind, and keeps every key."""
+
+    def needed(self, columns: Tensor) -> Tensor:
+        return torch.ones_like(columns, dtype=torch.bool)
+
+    def rewind(self, length: int) -> None:
+        raise ValueError(f"cannot rewind to {length}")
+
+
+FORGETS = next(b.subject for b in BLUNTS if (b.body, b.mistake) == ("cache", "forgets"))
 PROFILED = cache(Trimmed, profile=lambda self, layer, shape: 1)  # noqa: ARG005 - the contract's
 CLAIMS_LINEAR = type("ClaimsLinear", (ATTENTION,), {"linear_memory": True})
 
@@ -152,6 +165,8 @@ PLANTED: dict[Kind, tuple[type[Any], str, str]] = {
     Kind.STORED_TOO_WIDE: (defect("StoredInFloat32"), "cache_bytes", HALF),
     Kind.NOT_STEADY: (defect("GrowsPastWindow"), "peak_bytes", DECODE),
     Kind.NOT_LINEAR: (CLAIMS_LINEAR, "peak_bytes", PREFILL),
+    Kind.NOTHING_TO_COMPARE: (FORGETS, "purity", CHUNKS),
+    Kind.REFUSES_WHAT_IT_HOLDS: (cache(NeverRewinds), "rewind", REWIND),
     Kind.RESET_DIFFERS: (defect("StaleAfterReset"), "reset", RESET),
     Kind.STATE_CHANGED: (defect("RefusalLeavesMess"), "refusal", CHUNKS),
     Kind.BAD_INPUT_ACCEPTED: (defect("AcceptsAnything"), "refusal", CHUNKS),
@@ -261,7 +276,7 @@ def test_nan_and_infinity_are_no_wrong_values(
     finding = run_check(subject, check, parse(case))
     assert (finding.kind, finding.first_bad) == (Kind.NOT_A_NUMBER, first_bad)
     assert finding.figure == torch.inf
-    assert "NaN or an infinity" in finding.message
+    assert "is NaN or infinite" in finding.message
 
 
 # --- The list itself.

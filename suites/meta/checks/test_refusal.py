@@ -10,7 +10,8 @@ from planted import ATTENTION, CACHE, DECODER, cache, decoder, defect
 from torch import Tensor
 
 from harness.cases.case import parse
-from harness.checks.refusal import _bad_kv, refusal
+from harness.checks.refusal import refusal
+from harness.checks.refusal.cache import bad_updates
 from harness.contract import Unsupported
 from harness.defects.base import DenseAttention, Trimmed
 from harness.law import Layer
@@ -47,22 +48,25 @@ def test_a_scheme_that_is_not_claimed_is_not_checked() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_every_bad_update_is_another_one_and_bad(batch: int, dtype: torch.dtype) -> None:
     k = torch.zeros(batch, 2, 2, 8, dtype=dtype)
-    bad = list(_bad_kv(k, k))
-    assert len({what for what, _, _ in bad}) == len(bad) == (11 if batch > 1 else 10)
+    bad = list(bad_updates(k, k))
+    assert len({b.what for b in bad}) == len(bad) == (10 if batch > 1 else 9)
     form = (k.shape, k.dtype)
-    assert all((a.shape, a.dtype) != form or (b.shape, b.dtype) != form for _, a, b in bad)
+    assert all(any((x.shape, x.dtype) != form for x in b.handed) for b in bad)
 
 
 def test_a_cache_that_takes_anything_is_caught_at_each_bad_update() -> None:
     finding = found(defect("AcceptsAnything"))
     assert (finding.status, finding.kind) == (Status.FAIL, Kind.BAD_INPUT_ACCEPTED)
-    assert finding.message.count("dtype torch.float16: accepted") == 2
+    assert (
+        "Layer(window=8), another batch: accepted, though it stands for nothing" in finding.message
+    )
+    assert "float16" not in finding.message
 
 
 def test_a_cache_that_checks_the_keys_alone_is_caught_at_the_values() -> None:
     finding = found(defect("ChecksKeysAlone"), BATCH)
     assert finding.kind is Kind.BAD_INPUT_ACCEPTED
-    assert "only values of dtype torch.float16: accepted" in finding.message
+    assert "only values of another batch: accepted, though it stands" in finding.message
     assert "another number of heads: accepted" not in finding.message
 
 
@@ -85,7 +89,7 @@ def test_an_error_that_says_nothing_is_caught() -> None:
 def test_a_refusal_that_leaves_a_mess_is_caught() -> None:
     finding = found(defect("RefusalLeavesMess"))
     assert (finding.status, finding.kind) == (Status.FAIL, Kind.STATE_CHANGED)
-    assert "a refused update changed later answers" in finding.message
+    assert "rank 3: refused, but it changed later answers" in finding.message
 
 
 # --- Beyond the announced limits.
@@ -225,21 +229,74 @@ class NoChecks(DenseAttention):
         del q, k, v
 
 
-class QueriesOfTheFuture(DenseAttention):
-    """Cuts queries that have no key."""
+class QueriesCut(DenseAttention):
+    """Answers fewer queries than it was asked."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
         return super().attend(q[:, :, -k.shape[2] :], k, v, layer)
 
 
+class FirstKeyForAll(DenseAttention):
+    """Lets queries before position 0 see the first key."""
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        del q, k, v
+
+    def mask(self, layer: Layer, queries: Tensor, columns: Tensor) -> Tensor:
+        return super().mask(layer, queries, columns) | ((queries < 0)[:, None] & (columns == 0))
+
+
+def test_an_operation_may_answer_what_has_an_answer() -> None:
+    finding = found(NoChecks)
+    assert finding.status is Status.PASS, finding.message
+    assert "or answered rightly: more queries than keys" in finding.message
+
+
+def test_an_operation_that_leaves_queries_out_is_caught() -> None:
+    finding = found(QueriesCut)
+    assert finding.kind is Kind.ACCEPTED_AND_WRONG
+    assert "to 102 queries" in finding.message
+
+
+def test_an_operation_that_answers_queries_without_a_key_is_caught() -> None:
+    finding = found(FirstKeyForAll)
+    assert finding.kind is Kind.ACCEPTED_AND_WRONG
+    assert "answers queries that see no key with other than NaN or zeros" in finding.message
+
+
+# --- Each way to be wrong, for each body.
+
+
 @pytest.mark.parametrize(
-    ("planted", "what"),
+    ("planted", "kind"),
     [
-        (QueriesOfTheFuture, "more queries than keys"),
-        (NoChecks, "more queries than keys"),
+        ("OtherDtypeByBits", Kind.ACCEPTED_AND_WRONG),
+        ("OtherDtypeStoredWrong", Kind.STATE_CHANGED),
+        ("HalfKeysNotPromoted", Kind.ACCEPTED_AND_WRONG),
+        ("HalfKeysSpoilTheScale", Kind.STATE_CHANGED),
+        ("RefusalSpoilsTheScale", Kind.STATE_CHANGED),
+        ("TokensWrapAround", Kind.BAD_INPUT_ACCEPTED),
+        ("RankOneReversed", Kind.ACCEPTED_AND_WRONG),
+        ("RankOneCountedTwice", Kind.STATE_CHANGED),
+        ("RefusedFeedCounted", Kind.STATE_CHANGED),
     ],
 )
-def test_an_operation_that_takes_too_many_queries_is_caught(planted: Any, what: str) -> None:
-    finding = found(planted)
-    assert (finding.status, finding.kind) == (Status.FAIL, Kind.BAD_INPUT_ACCEPTED)
-    assert f"{what}: accepted" in finding.message
+def test_each_way_to_take_bad_input_wrongly_has_its_kind(planted: str, kind: Kind) -> None:
+    finding = found(defect(planted))
+    assert (finding.status, finding.kind) == (Status.FAIL, kind), finding.message
+
+
+def test_the_call_that_raises_after_a_refusal_is_told_with_what_was_refused() -> None:
+    class HalfStored(Trimmed):
+        """Stores the keys, then finds that the values do not fit."""
+
+        def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            try:
+                return super().update(k, v)
+            except ValueError:
+                self.keys = torch.cat((self.keys, self.keys), 2)
+                raise
+
+    finding = found(cache(HalfStored))
+    assert finding.kind is Kind.STATE_CHANGED
+    assert "rank 3: refused, but the good call after it raises" in finding.message

@@ -10,7 +10,9 @@ from planted import ATTENTION, CACHE, DECODER, cache, decoder, defect
 from torch import Tensor
 
 from harness.cases.case import parse
-from harness.checks.state import purity, reset, rewind
+from harness.checks.purity import purity
+from harness.checks.reset import reset
+from harness.checks.rewind import rewind
 from harness.contract import Unsupported
 from harness.defects.base import DenseAttention, Trimmed
 from harness.law import Layer
