@@ -274,14 +274,19 @@ def byte_runs(window: int, sink: int = 0) -> list[Schedule]:
 
 
 def far(window: int, sink: int = 0) -> list[Schedule]:
-    """A prefill, decode steps and a chunk, past position 256 and past 512.
+    """Past position 256 and past 512: at once, and in steps of every kind on the way there.
 
     A kernel that splits its keys has more splits there than a small window has keys.  From 257 on
     bfloat16 cannot tell every position from its neighbours, from 513 on only every fourth.
     """
     del window, sink  # what these show depends on the position alone
     then = (*chunks(3, (1,)), Feed(5), *chunks(2, (1,)))
-    return [Schedule("past-256", (Feed(302), *then)), Schedule("past-512", (Feed(602), *then))]
+    way = (Feed(3), Feed(2), Feed(1), Feed(20), Feed(1), Feed(60), Feed(1), Feed(514))
+    return [
+        Schedule("past-256", (Feed(302), *then)),
+        Schedule("past-512", (Feed(602), *then)),
+        Schedule("past-512-in-steps", (*way, *then)),
+    ]
 
 
 #: Every function above that makes schedules for a window and a sink.

@@ -68,9 +68,11 @@ def _rewinds(model: Model) -> list[Schedule]:
 
 
 def _past(position: int) -> Callable[[Model], list[Schedule]]:
-    """The far schedule of that name."""
+    """The far schedules past that position."""
     name = f"past-{position}"
-    return lambda model: [s for s in schedules.far(model.turn, model.sink) if s.name == name]
+    return lambda model: [
+        s for s in schedules.far(model.turn, model.sink) if s.name.startswith(name)
+    ]
 
 
 def _byte_runs(model: Model) -> list[Schedule]:
@@ -208,9 +210,25 @@ TABLE: tuple[Row, ...] = (
     Row(
         _LAYERWISE,
         "values",
-        _named("prefill-3w+5", "chunk-w", "decode-3wraps"),
+        _named("prefill-3w+5", "chunk-4", "chunk-w", "decode-3wraps", "turns"),
         _whole,
         "half precision: a prefill, chunks and single tokens",
+        dtypes=_HALF,
+    ),
+    Row(
+        _LAYERWISE,
+        "values",
+        _past(256),
+        _with_a_border,
+        "half precision past position 256; in a full layer one of so many keys is lost in it",
+        dtypes=_HALF,
+    ),
+    Row(
+        _LAYERWISE,
+        "values",
+        _named("prefill-3w+5"),
+        _wide,
+        "half precision: one prompt past position 64",
         dtypes=_HALF,
     ),
     Row(
