@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from harness.bench import decode, static, timing
@@ -27,6 +28,18 @@ def test_the_first_round_does_not_count_and_calls_take_turns() -> None:
     seconds = timing.interleaved(calls, repeats=2)
     assert order == ["a", "b"] * 3
     assert all(len(times) == 2 for times in seconds.values())
+
+
+def test_a_full_cache_has_the_slots_that_a_step_uses() -> None:
+    """One for each position of the context, and one for the step's own, however often it runs."""
+    step = decode._full(2 * decode.WINDOW)
+    new = torch.ones(1, decode.KV_HEADS, 1, decode.HEAD_DIM)
+    for _ in range(2):
+        keys, values, mask = step(new, new)
+        assert keys.shape == values.shape == (1, 8, 2 * decode.WINDOW + 1, decode.HEAD_DIM)
+        assert keys.untyped_storage().nbytes() == keys.numel() * 4
+        assert mask is None
+        assert torch.equal(keys[:, :, -1:], new)
 
 
 @pytest.mark.parametrize("repeats", [0, -1, True])
