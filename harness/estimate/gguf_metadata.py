@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import GGUFReader, GGUFValueType
 from gguf.gguf_reader import ReaderField
 
@@ -56,6 +57,12 @@ class _Metadata(GGUFReader):
                 return 8 + n, [self.data[:0], self.data[:0]], [1], [GGUFValueType.STRING]
         parts: _Parts = super()._get_field_parts(orig_offs, raw_type)
         return parts
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        """The numbers at an offset.  Raises IndexError if the file ends before they do."""
+        if offset + np.dtype(dtype).itemsize * int(count) > len(self.data):
+            raise IndexError(f"{count} numbers at {offset} end after the end of the file")
+        return super()._get(offset, dtype, count, override_order)
 
     def _build_fields(self, offs: int, count: int) -> int:
         if count > MOST_KEYS:
@@ -110,6 +117,9 @@ def metadata(path: Path) -> dict[str, Any]:
         return {key: field.contents() for key, field in _Metadata(path).fields.items()}
     except OSError as error:
         raise files.unreadable(path, error) from error
+    except (IndexError, struct.error) as error:
+        why = "it ends, or is damaged, in the middle of its metadata"
+        raise GeometryError(f"{path}: not a readable GGUF file: {why}") from error
     except Exception as error:  # a damaged file can make the parser raise anything
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise GeometryError(f"{path}: not a readable GGUF file: {said}") from error

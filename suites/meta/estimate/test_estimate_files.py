@@ -170,6 +170,13 @@ def test_a_string_longer_than_the_file_is_refused(tmp_path: Path) -> None:
     assert "a string of 99 bytes ends after the end of the file" in refused(path)
 
 
+@pytest.mark.parametrize("begin", [b"GG", b"GGUF", counted(1), counted(1) + b"\1"])
+def test_a_file_that_ends_early_is_told_so(begin: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(begin)
+    assert "it ends, or is damaged, in the middle of its metadata" in refused(path)
+
+
 def test_long_strings_are_skipped(tmp_path: Path) -> None:
     """Some files hold a whole tokenizer.json."""
     path = tmp_path / "a.gguf"
