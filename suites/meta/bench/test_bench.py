@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
-from harness.bench import decode, static, timing
+from harness.bench import BENCHMARKS, decode, static, timing
 from harness.cli.main import app
 
 
@@ -73,6 +74,14 @@ def test_the_command_writes_json_and_names_what_there_is(tmp_path: Path) -> None
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--long is for routing, which is not among decode" in refused.stderr
+
+
+def test_the_help_says_how_long_it_takes_and_what_each_is() -> None:
+    command = typer.main.get_command(app).commands["bench"]
+    assert "minute" in command.help.splitlines()[0]
+    (names,) = (p for p in command.params if p.name == "names")
+    for name in BENCHMARKS:
+        assert f"{name} (" in names.help
 
 
 def test_a_long_bench_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
