@@ -77,7 +77,7 @@ def _at(n: int, repeats: int) -> dict[str, Any]:
         "ring": _ring(n),
         "ring of 2W": _ring(n, 2 * WINDOW),
         "eviction": _evict(n),
-        "full": _full(n, n + repeats + 8),
+        "full": _full(n),
     }
     released = _executorch_ring(n)
     if released is not None:
@@ -133,9 +133,9 @@ def _evict(n: int) -> Update:
     return _filled(SinkEvict(Layer(WINDOW, SINK), _shape(2 * n, WINDOW)), n)
 
 
-def _full(n: int, slots: int) -> Update:
-    """A full cache, allocated in advance: nothing without a window is faster."""
-    keys = torch.zeros(1, KV_HEADS, slots, HEAD_DIM)
+def _full(n: int) -> Update:
+    """A full cache of n + 1 slots, allocated in advance: nothing without a window is faster."""
+    keys = torch.zeros(1, KV_HEADS, n + 1, HEAD_DIM)
     values = torch.zeros_like(keys)
     for i, chunk in enumerate(_chunks(n)):
         keys[:, :, i * WINDOW : (i + 1) * WINDOW] = chunk

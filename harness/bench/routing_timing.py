@@ -34,34 +34,44 @@ _TASKS = Path("/proc/self/task")
 class Rounds:
     """The seconds of every call in every round, and the part of them that its threads waited.
 
-    Both are lists by the name of the call.  waited: empty where the system does not count it.
+    Both are lists by the name of the call.  waited: None for a round that was not counted, as when
+    a thread ended in it; empty, or None throughout, where the system does not count at all.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    waited: dict[str, list[float]] = field(default_factory=dict)
+    waited: dict[str, list[float | None]] = field(default_factory=dict)
 
     def figures(self) -> dict[str, Any]:
         """Median seconds of every call and, if the system counts it, the median part waited."""
         out: dict[str, Any] = {"seconds": timing.medians(self.seconds)}
-        if any(self.waited.values()):
+        counted = {name: self._counted(name) for name in self.waited}
+        if any(counted.values()):
             out["waited"] = {
-                name: round(statistics.median(parts), 3) for name, parts in self.waited.items()
+                name: round(statistics.median(parts), 3) for name, parts in counted.items() if parts
             }
         return out
+
+    def _counted(self, name: str) -> list[float]:
+        """The parts that a call waited, of the rounds in which it was counted."""
+        return [part for part in self.waited[name] if part is not None]
+
+    def _quiet(self, name: str, i: int) -> bool:
+        """True unless a call was disturbed in a round, or may have been."""
+        if not self._counted(name):
+            return True  # the system does not count
+        part = self.waited[name][i]
+        return part is not None and part <= DISTURBED
 
     def speedup(self, slow: str, fast: str) -> dict[str, Any]:
         """Median over the rounds of slow's time divided by fast's, for all rounds and quiet ones.
 
         quiet_rounds: in how many rounds neither call was disturbed (all, if the system does not
-        count waiting).  If there are none, quiet_speedup is left out.
+        count waiting; a single round that was not counted is none).  If there are none,
+        quiet_speedup is left out.
         """
         out: dict[str, Any] = {"speedup": timing.ratio(self.seconds, slow, fast)}
         n = len(self.seconds[slow])
-        quiet = [
-            i
-            for i in range(n)
-            if all(self.waited[name][i : i + 1] <= [DISTURBED] for name in (slow, fast))
-        ]
+        quiet = [i for i in range(n) if self._quiet(slow, i) and self._quiet(fast, i)]
         out["quiet_rounds"] = len(quiet)
         if quiet:
             ratios = (self.seconds[slow][i] / self.seconds[fast][i] for i in quiet)
@@ -89,7 +99,10 @@ def interleaved(calls: Mapping[str, Call], repeats: int, device: torch.device) -
             call()
             spent = time.perf_counter() - began
             out.seconds[name].append(spent)
-            if before is not None and (after := waiting()) is not None:
+            after = waiting()
+            if before is None or after is None:
+                out.waited[name].append(None)
+            else:
                 out.waited[name].append((after - before) / spent)
     return out
 

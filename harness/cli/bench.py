@@ -13,7 +13,12 @@ from harness.cli.common import Misuse, require_writable
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="decode, probe, static, routing. Default: all.")
+        list[str] | None,
+        typer.Argument(
+            help="decode (a step of the sink ring against eviction and a full cache, by context), "
+            "probe (what measuring memory costs), static (our static caches against ExecuTorch's), "
+            "routing (masked SDPA against the routed kernel). Default: all."
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,
     long: Annotated[
@@ -23,7 +28,11 @@ def bench(
         Path | None, typer.Option("--json", help="Write the figures to this file.")
     ] = None,
 ) -> None:
-    """Time the schemes side by side; prints medians and ratios as JSON."""
+    """Time the schemes side by side: one minute, and ten or more with routing.
+
+    Prints medians and ratios as JSON. probe, static and decode take a minute together on two CPUs;
+    routing takes most of the time, and fewer --repeats shorten all.
+    """
     from harness.bench import BENCHMARKS, LONG
 
     chosen = list(dict.fromkeys(names or BENCHMARKS))

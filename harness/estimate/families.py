@@ -31,6 +31,7 @@ class Family:
     window, chunk: used if a GGUF file gives none (llama.cpp's own constants).
     heads: num_attention_heads, num_key_value_heads and head_dim, used if a config.json leaves them
     out (the defaults of the transformers class, which released files rely on).
+    stated: released files always state which layers slide, and nothing stands in for it.
     caches: how many layers own a cache, used if a GGUF file does not say which layers share one.
     """
 
@@ -39,6 +40,7 @@ class Family:
     chunk: int | None = None
     heads: tuple[int, int, int] | None = None
     caches: int | None = None
+    stated: bool = False
 
 
 #: Families with sliding or chunked layers.  A config.json of a sliding family is refused unless it
@@ -47,7 +49,7 @@ FAMILIES: dict[str, Family] = {
     "gemma2": Family(period=2, window=4096),
     "gemma3": Family(period=6, heads=(8, 4, 256)),
     "gemma3n": Family(period=5, caches=20),
-    "gemma4": Family(),
+    "gemma4": Family(stated=True),
     "gpt-oss": Family(period=2),
     "cohere2": Family(period=4),
     "llama4": Family(period=4, chunk=8192),

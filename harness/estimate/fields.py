@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from harness.estimate.geometry import Fact, GeometryError, Sure
 #: No figure of a real model is larger; a file that has a larger one is damaged.
 MOST = 1 << 20
 MAX_LAYERS = 1 << 12
+
+#: No name of an architecture is longer.
+MOST_TEXT = 200
 
 _MISSING = object()
 
@@ -56,10 +60,14 @@ class Fields:
         return value
 
     def text(self, key: str) -> str | None:
-        """A string, or None.  Raises GeometryError for anything else."""
+        """A string of at most `MOST_TEXT` characters, or None.
+
+        Raises GeometryError for anything else.
+        """
         value = self.data.get(key)
-        if value is not None and not isinstance(value, str):
-            raise self.error(f"{self.prefix}{key} must be a string", value)
+        if value is not None and (not isinstance(value, str) or len(value) > MOST_TEXT):
+            rule = f"must be a string of at most {MOST_TEXT} characters"
+            raise self.error(f"{self.prefix}{key} {rule}", value)
         return value
 
     def first(self, *keys: str, least: int = 1, most: int = MOST) -> tuple[str, int]:
@@ -101,14 +109,17 @@ class Fields:
         """The values, one per layer, with those that `per_layer_config` overrides.
 
         `per_layer_config` (transformers 5) maps the index of a layer to its own fields.  Raises
-        GeometryError for an index that is not a layer's, or a value that is not an integer.
+        GeometryError for anything but a mapping, an index that is not a layer's, or a value that is
+        not an integer.
         """
         layers = self.data.get("per_layer_config")
         values, changed = list(values), False
-        if not isinstance(layers, Mapping):
+        if layers is None:
             return values
+        if not isinstance(layers, Mapping):
+            raise self.error(f"{self.prefix}per_layer_config must map layers to fields", layers)
+        known = {str(i) for i in range(len(values))}
         for index, part in layers.items():
-            known = {str(i) for i in range(len(values))}
             if str(index) not in known or not isinstance(part, Mapping):
                 raise self.error(f"{self.prefix}per_layer_config must map layers to fields", index)
             if part.get(key) is not None:
@@ -133,12 +144,38 @@ class Fields:
 
     def error(self, rule: str, value: object) -> GeometryError:
         """The error for a value that breaks a rule."""
-        return GeometryError(f"{self.name}: {rule}, got {_short(value)}")
+        return GeometryError(f"{self.name}: {rule}, got {quoted(value)}")
 
 
 def _short(value: object) -> str:
-    """A value in at most 60 characters: lists of layers are long."""
-    if isinstance(value, str):
-        return value if len(value) <= 60 else f"{value[:59]}…"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    """A value for the list of facts; a string stands there without quotes."""
+    return _cut(value) if isinstance(value, str) else quoted(value)
+
+
+def quoted(value: object, most: int = 60) -> str:
+    """A value as Python writes it, in at most `most` characters: '26' is a string, 26 a number.
+
+    Never raises, whatever the value is, and takes no long time over a large one.
+    """
+    if isinstance(value, str | bytes):
+        return _cut(repr(value[:most]), most)
+    return _cut(_REPR.repr(value), most)
+
+
+class _Repr(reprlib.Repr):
+    """Looks neither deep into a value nor at all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = 20
+
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002
+        """Python refuses to write an integer of more than 4300 digits."""
+        return str(x) if x.bit_length() < 128 else f"an integer of {x.bit_length()} bits"
+
+
+_REPR = _Repr()
+
+
+def _cut(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -91,7 +91,7 @@ def _window(fields: Fields, family: str, fixed: Family) -> int | None:
     if fixed.window is not None:
         fields.note("window", fixed.window, f"llama.cpp's constant for {family}", Sure.FAMILY)
         return fixed.window
-    if fixed.period is not None or fields.has(_PATTERN):
+    if fixed.period is not None or fixed.stated or fields.has(_PATTERN):
         raise fields.missing(_WINDOW)
     return None
 
@@ -102,7 +102,7 @@ def _sliding(fields: Fields, family: str, fixed: Family, n: int) -> list[bool]:
         flags = _stated_pattern(fields, n)
         fields.stated("full layers", f"{flags.count(False)} of {n}", _PATTERN)
         return flags
-    if family == "gemma4":
+    if fixed.stated:
         raise fields.missing(_PATTERN)
     flags = [kind != "full_attention" for kind in pattern_types(n, fixed.period)]
     if fixed.period is None:
@@ -148,7 +148,7 @@ def _dims(fields: Fields, key: str, laws: Sequence[Layer]) -> list[int]:
     if length is None:
         width = fields.first("embedding_length")[1]
         heads = fields.first(_HEADS)[1]
-        length = width // heads
+        length = fields.check("embedding_length / head_count", width // heads)
         fields.note(key, length, "embedding_length / head_count", Sure.DERIVED)
     else:
         fields.stated(key, length, key)

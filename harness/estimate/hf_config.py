@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.estimate import hf_layers
+from harness.estimate import files, hf_layers
 from harness.estimate.families import FAMILIES, canonical
 from harness.estimate.fields import MAX_LAYERS, Fields
 from harness.estimate.geometry import Geometry, GeometryError, KVLayer, Sure
 
 #: Keys under which multimodal configs hold the decoder's config.
 _NESTED = ("text_config", "language_config", "llm_config", "thinker_config")
+
+#: The decoder of a released model lies two deep at most.
+_MOST_NESTED = 8
 
 #: Keys of models in which some layers keep a state, attend to an image or differ in shape.
 _STATES = (
@@ -34,11 +38,11 @@ def read_file(path: Path) -> Geometry:
 
     Raises GeometryError naming the file if it is not such a config.
     """
-    path = path / "config.json" if path.is_dir() else path
+    # Path.is_dir() raises where a folder above may not be searched.
+    path = path / "config.json" if os.path.isdir(path) else path
+    text = files.read_config(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GeometryError(f"{path}: cannot be read: {error.strerror}") from error
+        data = json.loads(text.decode("utf-8-sig"))  # editors of Windows begin with a BOM
     except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise GeometryError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(data, dict):
@@ -76,16 +80,21 @@ def _to_dict(config: object, name: str) -> Mapping[str, Any]:
 def _decoder(data: Mapping[str, Any], name: str) -> tuple[Fields, str]:
     """The part of a config that describes the decoder, and its family."""
     prefix, kind = "", None
-    while True:
+    for _ in range(_MOST_NESTED):
         fields = Fields(name, data, prefix)
         kind = fields.text("model_type") or kind
         nested = next((k for k in _NESTED if isinstance(data.get(k), Mapping)), None)
         if nested is None:
             break
         data, prefix = data[nested], f"{prefix}{nested}."
+    else:
+        raise GeometryError(f"{name}: {prefix[:40]}… nests more than {_MOST_NESTED} configs")
     if kind is None and fields.has("architectures"):
         names = fields.data["architectures"]
-        kind = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
+        first = names[:1] if isinstance(names, list) else []
+        kind = Fields(name, dict(zip(["architectures[0]"], first, strict=False)), prefix).text(
+            "architectures[0]"
+        )
     if kind is None:
         raise fields.missing("model_type")
     fields.note("family", canonical(kind), f"model_type {kind}", Sure.STATED)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.cases.models import pattern_types
-from harness.estimate.families import FAMILIES
-from harness.estimate.fields import Fields
+from harness.estimate.families import FAMILIES, Family
+from harness.estimate.fields import Fields, quoted
 from harness.estimate.geometry import GeometryError, Sure
 from harness.law import Layer
 
@@ -73,7 +73,8 @@ def _stated_types(fields: Fields, n: int) -> list[str] | None:
         if kind not in _KNOWN:
             raise GeometryError(
                 f"{fields.name}: {fields.prefix}layer_types[{i}] must be one of "
-                f"{', '.join(_KNOWN)}, got {kind!r}: only caches of keys and values are counted"
+                f"{', '.join(_KNOWN)}, got {quoted(kind)}: only caches of keys and values are "
+                "counted"
             )
     full = kinds.count(_FULL)
     fields.stated("full layers", f"{full} of {n}", "layer_types")
@@ -98,8 +99,9 @@ def _derived_types(
         # Qwen2: layer max_window_layers and all later ones slide.
         fields.stated("full layers", f"{min(first, n)} of {n}", "max_window_layers")
         return [_FULL if i < first else _SLIDING for i in range(n)]
-    period = FAMILIES[family].period if family in FAMILIES else None
-    if family == "gemma4":
+    fixed = FAMILIES.get(family, Family())
+    period = fixed.period
+    if fixed.stated:
         raise fields.missing("layer_types")
     kinds = list(pattern_types(n, period))
     rule = f"{family} files omit it" if period else "a window but no pattern: every layer slides"

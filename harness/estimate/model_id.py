@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from harness.cases.models import PUBLISHED
+from harness.estimate.fields import quoted
 from harness.estimate.geometry import Fact, Geometry, GeometryError, Sure, from_model
 
 
@@ -105,12 +106,14 @@ def read(name: str) -> Geometry:
         raise GeometryError(_unknown(name))
     if len(found) > 1:
         both = " and ".join(model.row for model, _ in found)
-        raise GeometryError(f"{name!r}: names {both}; give a config.json or a .gguf file")
+        raise GeometryError(
+            f"{quoted(name, 200)}: names {both}; give a config.json or a .gguf file"
+        )
     model, rest = found[0]
     if doubts := [word for word in rest if _contradicts(word, model)]:
         raise GeometryError(
-            f"{name!r}: names {model.row}, but {doubts[0]!r} says that its geometry may differ; "
-            "give a config.json or a .gguf file"
+            f"{quoted(name, 200)}: names {model.row}, but {quoted(doubts[0])} says that its "
+            "geometry may differ; give a config.json or a .gguf file"
         )
     fact = Fact("geometry", model.row, f"model table, by the words of {name}", Sure.TABLE)
     return from_model(PUBLISHED[model.row], [fact])
@@ -164,8 +167,8 @@ def _unknown(name: str) -> str:
     known = {"-".join(_words(label)): m.row for m in RELEASED for label in (m.row, m.hub)}
     near = difflib.get_close_matches("-".join(_words(name)), known, n=6)
     rows = list(dict.fromkeys(known[label] for label in near))[:3]
-    if rows:
-        return f"unknown model {name!r}; near: {', '.join(rows)}"
+    hint = f"; near: {', '.join(rows)}" if rows else ""
     return (
-        f"unknown model {name!r}; give a config.json, a .gguf file, or one of: {', '.join(_BY_ROW)}"
+        f"unknown model {quoted(name, 200)}{hint}; give a config.json, a .gguf file, or one of: "
+        f"{', '.join(_BY_ROW)}"
     )

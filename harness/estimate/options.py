@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields, replace
 from typing import Any
 
+from harness.estimate.fields import quoted
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles import PROFILES, Profile, RequestError
 from harness.estimate.table import defaults
@@ -24,7 +25,9 @@ def chosen(geometry: Geometry, runtimes: Sequence[str], options: Iterable[str]) 
         if name not in PROFILES:
             near = difflib.get_close_matches(name, PROFILES, n=1)
             hint = f"; near: {near[0]}" if near else ""
-            raise RequestError(f"runtime must be one of {', '.join(PROFILES)}, got {name!r}{hint}")
+            raise RequestError(
+                f"runtime must be one of {', '.join(PROFILES)}, got {quoted(name)}{hint}"
+            )
     profiles = [p for p in defaults(geometry) if not runtimes or p.name in runtimes]
     for option in options:
         profiles = _set(profiles, option)
@@ -36,7 +39,9 @@ def _set(profiles: Sequence[Profile], option: str) -> list[Profile]:
     have = {field.name: field for profile in profiles for field in fields(profile)}
     if not equals or name not in have:
         allowed = ", ".join(sorted(have)) or "(these runtimes have no options)"
-        raise RequestError(f"option must be NAME=VALUE with NAME one of {allowed}, got {option!r}")
+        raise RequestError(
+            f"option must be NAME=VALUE with NAME one of {allowed}, got {quoted(option)}"
+        )
     value = _value(have[name], text)
     return [
         replace(profile, **{name: value}) if name in _names(profile) else profile
@@ -57,4 +62,4 @@ def _value(field: Field[Any], text: str) -> object:
         return float(text) if kind.startswith("float") else int(text)
     except (KeyError, ValueError):
         what = {"bool": "true or false"}.get(kind, "a number")
-        raise RequestError(f"{field.name} must be {what}, got {text!r}") from None
+        raise RequestError(f"{field.name} must be {what}, got {quoted(text)}") from None

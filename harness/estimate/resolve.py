@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.estimate import hf_config, model_id
+from harness.estimate import files, hf_config, model_id
 from harness.estimate.geometry import Geometry, GeometryError
 
 
@@ -21,6 +21,6 @@ def resolve(target: str) -> Geometry:
         from harness.estimate import gguf_file
 
         return gguf_file.read_file(path)
-    if path.suffix.lower() == ".json" or path.exists():
+    if path.suffix.lower() == ".json" or files.exists(target):
         return hf_config.read_file(path)
     return model_id.read(target)

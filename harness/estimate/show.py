@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles import Honours, Request
 from harness.estimate.table import Row
+from harness.results.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,25 +23,31 @@ def show(
     from rich.table import Table
     from rich.text import Text
 
-    console.print(Text(headline(geometry)))
+    def say(text: str) -> None:
+        console.print(Text(printable(text)))
+
+    say(headline(geometry))
     for fact in geometry.facts:
-        console.print(Text(f"  {fact.field}: {fact.value}  ({fact.sure}: {fact.source})"))
-    console.print(Text(_asked(request)))
+        say(f"  {fact.field}: {fact.value}  ({fact.sure}: {fact.source})")
+    say(_asked(request))
     console.print()
+    # Only estimators err; without one the column would stand empty.
+    erring = any(line.error is not None for line in rows)
     table = Table(box=None, pad_edge=False)
     for name in ("runtime", "window"):
         table.add_column(name)
-    for name in ("bytes", "GiB", "error"):
+    for name in ("bytes", "GiB", *(["error"] if erring else [])):
         table.add_column(name, justify="right")
     table.add_column("known by")
     for line in rows:
         known = line.evidence if line.nbytes is not None else line.note
-        table.add_row(line.name, line.honours, *_numbers(line), known)
+        cells = (line.name, line.honours, *_numbers(line, erring=erring), known)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
-    if any(line.error is not None for line in rows):
-        console.print(Text("error: relative to the bytes that llama.cpp allocates"))
-    if any(line.honours == Honours.UNKNOWN for line in rows):
-        console.print(Text("window unknown: nobody has checked; counted as if it were ignored"))
+    if erring:
+        say("error: relative to the bytes that llama.cpp allocates")
+    for caption in _windows(rows):
+        say(caption)
     if layers:
         console.print()
         _show_layers(console, geometry, rows)
@@ -64,11 +71,24 @@ def _asked(request: Request) -> str:
     )
 
 
-def _numbers(line: Row) -> tuple[str, str, str]:
+def _windows(rows: Sequence[Row]) -> list[str]:
+    """What the words of the column "window" say, of those that stand in it."""
+    said = {line.honours for line in rows}
+    captions = []
+    if said & {Honours.YES, Honours.NO}:
+        captions.append("window: whether the keys that have left the model's windows are dropped")
+    if Honours.NOTHING in said:
+        captions.append("window -: the model has none, every layer keeps every key")
+    if Honours.UNKNOWN in said:
+        captions.append("window unknown: nobody has checked; counted as if it were ignored")
+    return captions
+
+
+def _numbers(line: Row, *, erring: bool) -> list[str]:
     if line.nbytes is None:
-        return "", "", ""
+        return [""] * (3 if erring else 2)
     error = "" if line.error is None else f"{line.error:+.0%}"
-    return f"{line.nbytes:,}", f"{line.nbytes / _GIB:.2f}", error
+    return [f"{line.nbytes:,}", f"{line.nbytes / _GIB:.2f}", *([error] if erring else [])]
 
 
 def _show_layers(console: Console, geometry: Geometry, rows: Sequence[Row]) -> None:

@@ -52,21 +52,27 @@ def tasks(targets: Sequence[str], models: Sequence[str], first_seed: int = 0) ->
     """An endless stream: every model of every target for one seed, then for the next seed.
 
     models: only these; if empty, the small ones.  Raises registry.TargetError for an unknown
-    target, and ValueError for an attention operation or if no target takes any of the models.
+    target, and ValueError for an attention operation, for a model that no target takes, and if
+    there is no small one.
     """
     from harness.run import plan, registry
 
-    pairs = []
+    pairs, taken = [], dict[str, None]()
     for target in targets:
         loaded = registry.load(target)
         if loaded.body == "attention":
             raise ValueError(f"{target} is an attention operation: it has no state to fuzz")
         planned = dict.fromkeys(case.model.name for _, case in plan.items(loaded))
+        taken |= planned
         pairs += [
             (target, name) for name in planned if name in models or (not models and _small(name))
         ]
+    allowed = f"those that {', '.join(targets)} can be fuzzed on: {', '.join(taken) or 'none'}"
+    for name in models:
+        if name not in taken:
+            raise ValueError(f"--model must be one of {allowed}; got {name!r}")
     if not pairs:
-        raise ValueError(f"none of {', '.join(targets)} takes --model {', '.join(models)}")
+        raise ValueError(f"no small model among {allowed}; name one with --model")
     for seed in itertools.count(first_seed):
         for target, model in pairs:
             yield Task(target, model, seed)

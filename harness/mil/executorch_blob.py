@@ -82,13 +82,20 @@ def delegated(pte: bytes) -> Delegated:
 def unpack(blob: bytes, folder: Path) -> Path:
     """Write the delegate's files under `folder`; returns the path of the .mlpackage among them.
 
-    Raises MilError if the bytes have no such footer, or not exactly one .mlpackage.
+    Writes nothing outside `folder`, whatever the footer says.  Raises MilError if the bytes have no
+    such footer, if it is no tree of files, or if there is not exactly one .mlpackage.
     """
     try:
         nodes = json.JSONDecoder().raw_decode(blob[::-1].decode("latin1"))[0]["nodes"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MilError(f"no footer at the end of the delegate's {len(blob)} bytes") from error
-    _write(nodes, nodes[-1], blob, folder)
+    if not isinstance(nodes, list) or not nodes:
+        raise MilError("nodes in the delegate's footer must be a list with at least the root")
+    try:
+        _write(nodes, len(nodes) - 1, blob, folder, set())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise MilError(f"the delegate's footer is damaged: {why}") from error
     packages = sorted(folder.rglob("*.mlpackage"))
     if len(packages) != 1:
         raise MilError(f"the delegate must hold one .mlpackage, got {[p.name for p in packages]}")
@@ -101,11 +108,26 @@ def names(package: Path) -> tuple[list[str], list[str]]:
     return about["inputNames"], about["outputNames"]
 
 
-def _write(nodes: list[dict[str, Any]], node: dict[str, Any], blob: bytes, at: Path) -> None:
+def _write(
+    nodes: list[dict[str, Any]], index: int, blob: bytes, at: Path, written: set[int]
+) -> None:
+    """Write the node at an index, and all below it.  Raises MilError for what is no tree."""
+    if not 0 <= index < len(nodes) or index in written:
+        raise MilError(
+            f"a child in the delegate's footer must be one of {len(nodes)} nodes, which no other "
+            f"names, got {index}"
+        )
+    written.add(index)
+    node = nodes[index]
     if node["kind"] == _FILE:
-        region = node["dataRegion"]
-        at.write_bytes(blob[region["offset"] : region["offset"] + region["size"]])
+        begin, size = node["dataRegion"]["offset"], node["dataRegion"]["size"]
+        if not 0 <= begin <= begin + size <= len(blob):
+            raise MilError(f"{at.name!r} must lie in {len(blob)} bytes, got {size} at {begin}")
+        at.write_bytes(blob[begin : begin + size])
         return
     at.mkdir(parents=True, exist_ok=True)
     for name, child in node["children"].items():
-        _write(nodes, nodes[child], blob, at / Path(name).name)
+        last = Path(name).name
+        if last in {"", ".."}:  # of "." and "/" nothing is left; either is no name for a file
+            raise MilError(f"a child in the delegate's footer must have a name, got {name!r}")
+        _write(nodes, child, blob, at / last, written)

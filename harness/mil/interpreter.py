@@ -170,9 +170,9 @@ def _given(
     given = source[name]
     value = given.detach().numpy() if isinstance(given, Tensor) else np.asarray(given)
     try:
-        symbols.check(want, value)
+        symbols.check(want, value, came="given")
     except DeclaredError as error:
-        raise InputError(str(error).replace("computed", "given")) from None
+        raise InputError(str(error)) from None
     return value
 
 

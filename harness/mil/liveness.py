@@ -25,7 +25,7 @@ from typing import Any
 from coremltools.converters.mil.mil import types
 
 from harness.mil.blocks import all_ops, is_weight, last_reads, reads
-from harness.mil.values import declared_bytes, item_bits
+from harness.mil.values import declared_bytes, item_bits, whole_bytes
 
 ATTENTION = "scaled_dot_product_attention"
 
@@ -117,7 +117,7 @@ def _written(ops: Sequence[Any]) -> Counter[str]:
 def scores_bytes(op: Any) -> int:
     """Bytes of the scores of a fused attention op, (…, L, S) in the dtype of its query."""
     shape = (*op.query.shape[:-1], op.key.shape[-2])
-    return math.prod(map(int, shape)) * item_bits(op.query) // 8
+    return whole_bytes(math.prod(map(int, shape)) * item_bits(op.query))
 
 
 def _bound(ops: Sequence[Any], returned: Sequence[Any], *, with_workspace: bool) -> Bound:

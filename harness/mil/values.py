@@ -32,7 +32,12 @@ def declared_bytes(var: Any) -> int:
     shape = declared_shape(var)
     if any(is_symbolic(n) for n in shape):
         raise ValueError(f"{var.name} has the dynamic shape {shape}: its bytes are not known")
-    return math.prod(int(n) for n in shape) * item_bits(var) // 8
+    return whole_bytes(math.prod(int(n) for n in shape) * item_bits(var))
+
+
+def whole_bytes(bits: int) -> int:
+    """Bytes that hold so many bits: three int4 take two."""
+    return -(-bits // 8)
 
 
 def item_bits(var: Any) -> int:
@@ -90,20 +95,21 @@ class Symbols:
         self._bound: dict[Any, int] = {}
         self._ranges = ranges or {}
 
-    def check(self, want: Declared, value: Array) -> None:
+    def check(self, want: Declared, value: Array, came: str = "computed") -> None:
         """Raise DeclaredError naming the variable unless `value` has its dtype and shape.
 
         A symbol may be any length in its range, but the same length wherever it occurs.
+        came: how the value came about, for messages.
         """
         if value.dtype != want.dtype:
-            raise DeclaredError(f"{want.what} declares {want.dtype}, computed {value.dtype}")
+            raise DeclaredError(f"{want.what} declares {want.dtype}, {came} {value.dtype}")
         got = value.shape
         if got == want.shape:
             return
         same_rank = len(got) == len(want.shape)
         if want.static or not same_rank or not all(map(self._fits, want.shape, got)):
             where = "" if want.static else self._told(want.shape)
-            raise DeclaredError(f"{want.what} declares shape {want.shape}{where}, computed {got}")
+            raise DeclaredError(f"{want.what} declares shape {want.shape}{where}, {came} {got}")
 
     def _fits(self, want: Any, got: int) -> bool:
         if not is_symbolic(want):

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 _MIB = 2**20
+
+#: Control characters, line separators, marks that turn the direction of text, and surrogates.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def number(value: float | None, none: str = "") -> str:
@@ -45,6 +51,15 @@ def spans(positions: Iterable[int]) -> str:
 def plural(n: int, one: str, many: str = "") -> str:
     """ "1 case", "2 cases"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal obeys, or cannot write, as a visible escape.
+
+    These are C0 and C1 controls (ESC and line breaks among them), overrides of the direction of
+    text, and lone surrogates: "\\x1b[2J" instead of a cleared screen.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def cut(text: str, length: int) -> str:

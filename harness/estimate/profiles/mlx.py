@@ -125,16 +125,25 @@ def _slots(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: 
     held, most, left = _Held(), 0, prompt - 1
     while left:
         n = min(chunk, left)
-        held = feed(held, n, reach)
+        before, held = held, feed(held, n, reach)
         most, left = max(most, held.slots), left - n
+        if held == before and left >= n:
+            left %= n  # all other whole chunks leave it as it is
     if phase in {"peak", "prefill"}:
         return most if phase == "peak" else held.slots
     held = feed(held, 1, reach)
-    singles = context - prompt if phase == "steady" else 0
-    if kind == "full":  # computed at once, as a context may be long
-        return held.slots + pad(max(0, held.filled + singles - held.slots), _STEP)
-    for _ in range(singles):
-        before, held = held, feed(held, 1, reach)
-        if held == before:  # a full ring no longer changes
-            break
-    return held.slots
+    return _after_singles(kind, reach, held, context - prompt if phase == "steady" else 0)
+
+
+def _after_singles(kind: str, reach: int, held: _Held, singles: int) -> int:
+    """Slots after that many more tokens, one at a time; held: after at least one such token.
+
+    Computed at once: a context may be long, and each layer may have a window of its own.
+    """
+    filled = held.filled + singles
+    grown = held.slots + pad(max(0, filled - held.slots), _STEP)
+    if kind == "sliding":  # it grows up to the window
+        return min(grown, max(held.slots, reach))
+    if kind == "chunked" and singles and filled > reach + 1:
+        return reach + _STEP  # every token cuts it to one chunk, and grows it by one step
+    return grown

@@ -9,6 +9,7 @@ import torch
 
 from harness.bench import routing as bench
 from harness.bench import routing_stack as stack
+from harness.bench import routing_timing
 from harness.bench.routing import Geometry
 from harness.bench.routing_timing import Rounds, interleaved
 
@@ -67,6 +68,27 @@ def test_a_quiet_ratio_leaves_out_the_rounds_that_were_disturbed() -> None:
     uncounted = Rounds(seconds, {"masked": [], "routed": []})
     assert uncounted.speedup("masked", "routed")["quiet_rounds"] == 3
     assert "waited" not in uncounted.figures()
+
+
+def test_a_round_that_was_not_counted_shifts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that ends while the system's figures are read leaves its round without one."""
+    said = iter([0.0, 0.0, None, 0.0, 0.0, 1e9, 0.0, 0.0])  # before and after each of four calls
+    monkeypatch.setattr(routing_timing, "waiting", lambda: next(said))
+    found = interleaved({"a": lambda: None, "b": lambda: None}, 2, CPU)
+    assert [[part is None for part in parts] for parts in found.waited.values()] == [
+        [False, False],
+        [True, False],
+    ]
+    assert found.waited["a"][1] is not None
+    assert found.waited["a"][0] == 0.0
+    assert found.waited["a"][1] > 1e9
+    same = {"a": [4.0, 4.0, 8.0], "b": [1.0, 2.0, 2.0]}
+    rounds = Rounds(same, {"a": [0.0, 0.9, 0.0], "b": [None, 0.0, 0.0]})
+    assert rounds.speedup("a", "b") == {"speedup": 4.0, "quiet_rounds": 1, "quiet_speedup": 4.0}
+    assert rounds.figures()["waited"] == {"a": 0.0, "b": 0.0}
+    nowhere = Rounds(same, {"a": [None] * 3, "b": [None] * 3})
+    assert nowhere.speedup("a", "b")["quiet_rounds"] == 3
+    assert "waited" not in nowhere.figures()
 
 
 def test_a_round_that_does_not_count_goes_first() -> None:

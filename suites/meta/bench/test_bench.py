@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import typer
 from typer.testing import CliRunner
 
-from harness.bench import decode, static, timing
+from harness.bench import BENCHMARKS, decode, static, timing
 from harness.cli.main import app
 
 
@@ -27,6 +29,18 @@ def test_the_first_round_does_not_count_and_calls_take_turns() -> None:
     seconds = timing.interleaved(calls, repeats=2)
     assert order == ["a", "b"] * 3
     assert all(len(times) == 2 for times in seconds.values())
+
+
+def test_a_full_cache_has_the_slots_that_a_step_uses() -> None:
+    """One for each position of the context, and one for the step's own, however often it runs."""
+    step = decode._full(2 * decode.WINDOW)
+    new = torch.ones(1, decode.KV_HEADS, 1, decode.HEAD_DIM)
+    for _ in range(2):
+        keys, values, mask = step(new, new)
+        assert keys.shape == values.shape == (1, 8, 2 * decode.WINDOW + 1, decode.HEAD_DIM)
+        assert keys.untyped_storage().nbytes() == keys.numel() * 4
+        assert mask is None
+        assert torch.equal(keys[:, :, -1:], new)
 
 
 @pytest.mark.parametrize("repeats", [0, -1, True])
@@ -60,6 +74,14 @@ def test_the_command_writes_json_and_names_what_there_is(tmp_path: Path) -> None
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--long is for routing, which is not among decode" in refused.stderr
+
+
+def test_the_help_says_how_long_it_takes_and_what_each_is() -> None:
+    command = typer.main.get_command(app).commands["bench"]
+    assert "minute" in command.help.splitlines()[0]
+    (names,) = (p for p in command.params if p.name == "names")
+    for name in BENCHMARKS:
+        assert f"{name} (" in names.help
 
 
 def test_a_long_bench_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 
+from harness.cli.main import app
 from harness.estimate import model_id
+from harness.estimate.elements import ELEMENTS
 from harness.estimate.hf_write import to_config
-from harness.estimate.profiles import PROFILES
+from harness.estimate.profiles import PHASES, PROFILES
 
 K128 = ("--context", "131072")
 Run = Callable[..., tuple[int, str, str]]
@@ -179,7 +184,7 @@ def test_peers(kv: Run) -> None:
         (("gemma-3-28b", *K128), "unknown model 'gemma-3-28b'; near: gemma3-27b"),
         (("llama-gemma-3-27b", *K128), "'llama' says that its geometry may differ"),
         (("", *K128), "MODEL must be a model's name, a config.json or a .gguf file, got ''"),
-        (("none.gguf", *K128), "none.gguf: no such file"),
+        (("none.gguf", *K128), "none.gguf: cannot be read: No such file or directory"),
         (("none.json", *K128), "none.json: cannot be read: No such file or directory"),
         (("bad.gguf", *K128), "bad.gguf: not a readable GGUF file: ValueError: GGUF magic invalid"),
         (("bad.json", *K128), "bad.json: not a JSON file"),
@@ -188,6 +193,17 @@ def test_peers(kv: Run) -> None:
         (("gemma-3-27b", "--context", 0), "context must be an integer in 1…134217728, got 0"),
         (("gemma-3-27b", "--context", -5), "context must be an integer in 1…134217728, got -5"),
         (("gemma-3-27b", "--context", 10**12), "context must be an integer in 1…134217728, got 1"),
+        (("gemma-3-27b", "--context", "200M"), "in 1…134217728, got 209715200"),
+        (("gemma-3-27b", "--context", "long"), "128k (k is 1024, M is 1048576), got 'long'"),
+        (("gemma-3-27b", "--context", "1e5"), "context must be an integer such as 131072 or 128k"),
+        (("gemma-3-27b", "--context", ""), "context must be an integer such as 131072 or 128k"),
+        (("gemma-3-27b", "--context", "9" * 5000), "got '99999"),
+        (("gemma-3-27b", *K128, "--prompt", "some"), "prompt must be an integer such as"),
+        (("gemma-3-27b", *K128, "--sequences", "1.5"), "sequences must be an integer such as"),
+        (("gemma-3-27b", "none.json", *K128), "none.json: cannot be read"),
+        (("x" * 5000, *K128), "unknown model 'xxx"),
+        (("\x1b[2J", *K128), r"unknown model '\x1b[2J'"),
+        (("qwen3-8b", *K128), "near: qwen2.5-7b; give a config.json, a .gguf file, or one of: gem"),
         (("gemma-3-27b", *K128, "--runtime", "lama.cpp"), "got 'lama.cpp'; near: llama.cpp"),
         (("gemma-3-27b", *K128, "--phase", "late"), "phase must be one of peak, prefill"),
         (("gemma-3-27b", *K128, "--k-type", "q3"), "cache type must be one of f32, f16"),
@@ -215,7 +231,65 @@ def test_mistakes_get_one_line(
 
 
 def test_usage_errors_exit_with_2(kv: Run) -> None:
-    for args in (("gemma-3-27b",), ("gemma-3-27b", "--context", "long"), ("a", *K128, "--nope")):
+    for args in (("gemma-3-27b",), (*K128,), ("a", *K128, "--nope")):
         status, out, err = kv(*args)
         assert (status, out) == (2, "")
         assert "harness kv [OPTIONS]" in err
+
+
+def test_a_named_runtime_without_a_figure_is_a_failure(kv: Run) -> None:
+    """A script that asks for one runtime must see that it got nothing, and read why."""
+    wanted = ("--runtime", "llama.cpp", "--k-type", "fp8")
+    why = "harness: gemma3-27b: llama.cpp has no figure: llama.cpp has no cache of fp8; it has"
+    for more in ((), ("--json",), ("--runtime", "ideal")):
+        status, out, err = kv("gemma-3-27b", *K128, *wanted, *more)
+        assert status == 1
+        assert "llama.cpp" in out, "what there is, is shown"
+        assert err.startswith(why)
+        assert err.count("\n") == 1
+    status, _, err = kv("gemma-3-27b", *K128, "--k-type", "fp8")
+    assert (status, err) == (0, ""), "the table of all runtimes says itself which have none"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("128k", 131072), ("128K", 131072), ("1m", 1 << 20), ("1M", 1 << 20), (" +64 ", 64)],
+)
+def test_lengths_with_a_suffix(kv: Run, text: str, number: int) -> None:
+    status, out, _ = kv("gemma-3-27b", "--context", text, "--json", "--runtime", "ideal")
+    assert status == 0
+    assert json.loads(out)["request"]["context"] == number
+    _, out, _ = kv("gemma-3-27b", "--context", "1M", "--prompt", text, "--json")
+    assert json.loads(out)["request"]["prompt"] == number
+
+
+def test_several_models_get_a_table_each(kv: Run) -> None:
+    names = ("gemma-3-27b", "llama3-8b", "gemma-3-27b")
+    status, out, _ = kv(*names, *K128, "--runtime", "llama.cpp")
+    assert status == 0
+    assert [out.count(f"{row}: ") for row in ("gemma3-27b", "llama3-8b")] == [1, 1]
+    assert out.index("11,391,729,664") < out.index("llama3-8b: ") < out.index("17,179,869,184")
+    _, out, _ = kv(*names, *K128, "--json")
+    assert [each["model"] for each in json.loads(out)] == ["gemma3-27b", "llama3-8b"]
+
+
+def test_the_help_names_every_option_type_and_phase() -> None:
+    """The lists in the help are written by hand, so that it needs no import of the runtimes."""
+    command = typer.main.get_command(app).commands["kv"]
+    words = {w for p in command.params for w in re.findall(r"[\w.-]+\w", p.help or "")}
+    options = {field.name for kind in PROFILES.values() for field in fields(kind)}
+    owners = {name for name, kind in PROFILES.items() if fields(kind)}
+    assert (options | owners | set(ELEMENTS) | set(PHASES)) <= words
+
+
+def test_the_columns_are_explained_where_they_are_used(kv: Run) -> None:
+    error = "error: relative to the bytes that llama.cpp allocates"
+    window = "window: whether the keys that have left the model's windows are dropped"
+    none = "window -: the model has none, every layer keeps every key"
+    _, out, _ = kv("gemma-3-27b", *K128)
+    assert error in out
+    assert window in out
+    _, out, _ = kv("llama3-8b", *K128, "--runtime", "ideal")
+    assert none in out
+    assert "error" not in out
+    assert window not in out

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gguf import GGUFEndian, GGUFWriter
+from gguf_files import keys, write
 
 from harness.cases.models import PUBLISHED
 from harness.estimate import gguf_file, model_id
@@ -17,39 +17,6 @@ from harness.estimate.geometry import Fact, Geometry, GeometryError, Sure, from_
 from harness.estimate.gguf_metadata import metadata
 from harness.estimate.hf_write import to_config
 from harness.law import Layer
-
-
-def write(path: Path, arch: str, keys: Mapping[str, Any]) -> Path:
-    """Write a file with metadata only; the architecture is put before each key."""
-    writer = GGUFWriter(path, arch)
-    for key, value in keys.items():
-        full = f"{arch}.{key}"
-        if isinstance(value, bool):
-            writer.add_bool(full, value)
-        elif isinstance(value, int):
-            writer.add_uint32(full, value)
-        elif isinstance(value, str):
-            writer.add_string(full, value)
-        else:
-            writer.add_array(full, value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def keys(**more: Any) -> dict[str, Any]:
-    """Metadata of a model of 12 layers; `...` drops a key, and two underscores stand for a dot."""
-    base = {
-        "block_count": 12,
-        "attention.head_count_kv": 4,
-        "attention.key_length": 256,
-        "attention.value_length": 256,
-        "attention.sliding_window": 512,
-    }
-    base |= {name.replace("__", "."): value for name, value in more.items()}
-    return {name: value for name, value in base.items() if value is not ...}
 
 
 def read(tmp_path: Path, arch: str, /, **more: Any) -> Geometry:
@@ -168,8 +135,13 @@ def test_widths(tmp_path: Path) -> None:
             {"attention__sliding_window": True},
             "must be an integer in 0…1048576, got True",
         ),
-        ("gemma3", {"attention__sliding_window": "x"}, "must be an integer in 0…1048576, got x"),
+        ("gemma3", {"attention__sliding_window": "x"}, "must be an integer in 0…1048576, got 'x'"),
         ("gemma4", {}, "attention.sliding_window_pattern is missing"),
+        (
+            "gemma4",
+            {"attention__sliding_window": ...},
+            "gemma4.attention.sliding_window is missing",
+        ),
         ("gemma4", {"attention__sliding_window_pattern": [2] * 12}, "must hold bools, got 2"),
         ("gemma3", {"attention__key_length": ...}, "embedding_length is missing"),
         ("deepseek2", {"attention__kv_lora_rank": 512}, "only caches of keys and values"),
@@ -211,7 +183,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
             assert layers == good or data not in damaged[:8]
         assert message.startswith(str(path))
     assert refused >= 8
-    with pytest.raises(GeometryError, match="no such file"):
+    with pytest.raises(GeometryError, match="cannot be read: No such file"):
         gguf_file.read_file(tmp_path / "none.gguf")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.estimate import model_id
@@ -28,6 +28,7 @@ from harness.estimate.profiles import (
     UnsupportedCache,
     Vllm,
     executorch,
+    mlx,
     transformers,
 )
 from harness.estimate.profiles.base import slot_bytes
@@ -355,3 +356,32 @@ def test_layers_that_share_take_nothing(geometry: Geometry, context: int, phase:
     for profile in ALL:
         sizes = profile.layer_bytes(more, Request(context, phase=phase))
         assert sizes[-1] == 0
+
+
+def fed_one_by_one(kind: str, reach: int, prompt: int, context: int, chunk: int, phase: str) -> int:
+    """Slots of a cache of mlx-lm, from every single feed."""
+    feed, held, most = mlx._KINDS[kind], mlx._Held(), 0
+    for at in range(0, prompt - 1, chunk):
+        held = feed(held, min(chunk, prompt - 1 - at), reach)
+        most = max(most, held.slots)
+    for _ in range({"first_decode": 1, "steady": context - prompt + 1}.get(phase, 0)):
+        held = feed(held, 1, reach)
+    return most if phase == "peak" else held.slots
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(["full", "sliding", "chunked"]),
+    st.integers(1, 1200) | st.sampled_from([1, 2, 255, 256, 257, 511, 512, 513]),
+    st.integers(1, 1500),
+    st.integers(0, 1500),
+    st.integers(1, 700),
+    st.sampled_from(PHASES),
+)
+@example("chunked", 256, 257, 1, 1, "steady")
+@example("sliding", 512, 1025, 0, 512, "prefill")
+def test_what_mlx_holds_is_computed_as_if_token_by_token(
+    kind: str, reach: int, prompt: int, more: int, chunk: int, phase: str
+) -> None:
+    asked = (kind, reach, prompt, prompt + more, chunk, phase)
+    assert mlx._slots(*asked) == fed_one_by_one(*asked)

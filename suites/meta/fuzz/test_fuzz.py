@@ -206,7 +206,12 @@ def _loaded(folder):
     ("arguments", "expected"),
     [
         (["harness.sdpa"], "harness.sdpa is an attention operation"),
-        (["harness.sink", "--model", "nothing"], "takes --model nothing"),
+        (
+            ["harness.sink", "--model", "nothing"],
+            "--model must be one of those that harness.sink can be fuzzed on: mistral, mistral-w9, "
+            "mistral-w1, mistral-w64, llama3-sink2, llama3-sink4, llama3-sink8; got 'nothing'",
+        ),
+        (["harness.sink", "--model", "mistral", "--model", "nothing"], "; got 'nothing'"),
         (["nothing.here"], "unknown target 'nothing.here'"),
     ],
 )
@@ -214,6 +219,14 @@ def test_a_campaign_that_cannot_be_is_refused(run_harness, arguments, expected):
     status, _, err = run_harness("fuzz", *arguments)
     assert status == 2
     assert expected in err
+
+
+def test_without_a_small_model_the_message_says_to_name_one(run_harness, monkeypatch):
+    monkeypatch.setattr(fuzz.campaign, "_small", lambda _model: False)
+    status, _, err = run_harness("fuzz", "harness.sink")
+    assert status == 2
+    assert err.startswith("harness: no small model among those that harness.sink can be fuzzed on:")
+    assert err.endswith("llama3-sink8; name one with --model\n")
 
 
 def test_without_hypothesis_the_command_says_what_to_install(run_harness, monkeypatch):

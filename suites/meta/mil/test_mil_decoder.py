@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -141,6 +142,58 @@ def test_a_blob_is_unpacked_within_its_folder(tmp_path: Any) -> None:
     package = unpack(b"{}" + footer.encode()[::-1], tmp_path / "inside")
     assert package == tmp_path / "inside" / "x.mlpackage"
     assert (package / "Manifest.json").read_text() == "{}"
+
+
+def blob_of(*nodes: Any, content: bytes = b"{}") -> bytes:
+    return content + json.dumps({"nodes": nodes}).encode()[::-1]
+
+
+def folder(**children: int) -> dict[str, Any]:
+    return {"kind": 1, "children": children}
+
+
+FILE = {"kind": 0, "dataRegion": {"offset": 0, "size": 2}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([], "nodes in the delegate's footer must be a list with at least the root"),
+        ([FILE, folder(**{"..": 0})], "must have a name, got '..'"),
+        ([FILE, folder(**{"a/..": 0})], "must have a name, got 'a/..'"),
+        ([FILE, folder(**{"..": 0}), folder(**{"..": 1})], "must have a name, got '..'"),
+        ([FILE, folder(**{".": 0})], "must have a name, got '.'"),
+        ([FILE, folder(**{"": 0})], "must have a name, got ''"),
+        ([FILE, folder(a=1)], "one of 2 nodes, which no other names, got 1"),
+        ([FILE, folder(a=0, b=0)], "one of 2 nodes, which no other names, got 0"),
+        ([folder(a=-1)], "one of 1 nodes, which no other names, got -1"),
+        ([folder(a=7)], "one of 1 nodes, which no other names, got 7"),
+        ([folder(a="x")], "the delegate's footer is damaged: TypeError"),
+        ([{"kind": 1}], "the delegate's footer is damaged: KeyError: 'children'"),
+        (["x"], "the delegate's footer is damaged: TypeError"),
+        ([{"kind": 1, "children": 3}], "the delegate's footer is damaged: AttributeError"),
+        ([{"kind": 0, "dataRegion": {"offset": -9, "size": 2}}], "bytes, got 2 at -9"),
+        ([{"kind": 0, "dataRegion": {"offset": 0, "size": 9999}}], "bytes, got 9999 at 0"),
+    ],
+)
+def test_a_footer_that_is_no_tree_of_files_is_refused(
+    nodes: list[Any], message: str, tmp_path: Any
+) -> None:
+    """It is refused in one line, and nothing is written beside the folder."""
+    inside = tmp_path / "a" / "inside"
+    with pytest.raises(MilError) as caught:
+        unpack(blob_of(*nodes), inside)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert {path for path in tmp_path.rglob("*") if inside not in [path, *path.parents]} <= {
+        tmp_path / "a"
+    }
+
+
+def test_a_footer_of_another_kind_is_no_footer(tmp_path: Any) -> None:
+    for footer in ("[" * 100_000, "3", '{"nodes": 3}', '{"nodes": {}}'):
+        with pytest.raises(MilError, match="footer"):
+            unpack(footer.encode()[::-1], tmp_path)
 
 
 def test_a_program_with_kernels_is_refused() -> None:

@@ -258,6 +258,16 @@ def test_inputs_that_are_not_the_programs_are_refused(inputs: Any, message: str)
         run(program, inputs)
 
 
+def test_an_input_may_be_named_like_a_word_of_the_message() -> None:
+    @mb.program(input_specs=[mb.TensorSpec((3,))], opset_version=IOS18)
+    def program(computed_x: Any) -> Any:
+        return mb.relu(x=computed_x)
+
+    with pytest.raises(InputError) as caught:
+        run(program, {"computed_x": np.zeros(3)})
+    assert str(caught.value) == "input 'computed_x' declares float32, given float64"
+
+
 def test_a_function_that_is_not_there_is_refused() -> None:
     @build((3,))
     def program(x: Any) -> Any:

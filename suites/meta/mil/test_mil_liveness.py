@@ -11,6 +11,7 @@ from coremltools.converters.mil import mil
 from coremltools.converters.mil.mil import types
 
 from harness.mil.liveness import Peak, peak
+from harness.mil.values import declared_bytes
 
 mb, IOS18 = mil.Builder, ct.target.iOS18
 HEADS, WIDTH = 32, 64
@@ -165,3 +166,15 @@ def test_nothing_is_live_in_an_empty_block() -> None:
     found = bounds(program)
     assert found.outputs_only.nbytes == found.bytes_written == 0
     assert found.weights == 0
+
+
+@pytest.mark.parametrize(("n", "nbytes"), [(1, 1), (2, 1), (3, 2), (15, 8)])
+def test_an_odd_count_of_int4_fills_a_whole_byte(n: int, nbytes: int) -> None:
+    @mb.program(input_specs=[mb.TensorSpec((n,))], opset_version=IOS18)
+    def program(x: Any) -> Any:
+        data = np.zeros(n, types.np_int4_dtype)
+        scale = np.ones(1, np.float32)
+        return mb.add(x=x, y=mb.constexpr_blockwise_shift_scale(data=data, scale=scale))
+
+    op = program.functions["main"].find_ops(op_type="constexpr_blockwise_shift_scale")[0]
+    assert declared_bytes(op.data) == nbytes

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.results.text import cut, mebibytes, number, plural, spans
+from harness.results.text import cut, mebibytes, number, plural, printable, spans
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,19 @@ def test_a_text_is_cut_to_one_line_of_the_length_that_is_asked_for():
     assert cut("a\n  b ", 3) == "a b"
     assert cut("abcdef", 5) == "abcd…"
     assert len(cut("word " * 100, 40)) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain … gemma–3 日本 🙂 \\", "plain … gemma–3 日本 🙂 \\"),
+        ("\x1b[2J\x1b]0;t\x07", r"\x1b[2J\x1b]0;t\x07"),
+        ("a\r\nb\tc\x00\x7f\x85\x9b", r"a\r\nb\tc\x00\x7f\x85\x9b"),
+        ("\u202eevil\u2066\u200f\u2028", r"\u202eevil\u2066\u200f\u2028"),
+        ("\ud800 \udcff", r"\ud800 \udcff"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(text, shown):
+    assert printable(text) == shown
+    assert printable(shown) == shown
+    printable(text).encode("utf-8")
