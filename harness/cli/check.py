@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,8 +17,8 @@ from harness.results.finding import Status
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.cli.watch import Outcome
     from harness.results.record import Record
-    from harness.run.parent import Progress
 
 _MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.1, 86_400.0  # a day: timers do not take infinity
 
@@ -31,15 +30,28 @@ def check(
     scheme: Annotated[str | None, typer.Option(help="Only models of this scheme.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this model, or family of models.")] = None,
     case: Annotated[
-        str | None, typer.Option(help="Only this case, model/schedule/dtype/bN.")
+        str | None,
+        typer.Option(
+            help="Only this case, model/schedule/dtype/bN, such as mistral-w9/chunk-4/float32/b1."
+        ),
     ] = None,
     only: Annotated[str | None, typer.Option("--check", help="Only this check.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every record to this file.")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each check.")] = 60.0,
+    max_failures: Annotated[
+        int | None, typer.Option(min=1, help="Stop at this many broken checks.")
+    ] = None,
+    stop: Annotated[
+        bool, typer.Option("-x", "--exitfirst", help="Stop at the first broken check.")
+    ] = False,
 ) -> None:
-    """Check one implementation, in a process of its own."""
+    """Check one implementation, in a process of its own.
+
+    ^C shows what is known by then.
+    """
+    from harness.cli.watch import watch
     from harness.report import terminal
     from harness.run import parent
 
@@ -55,42 +67,34 @@ def check(
         raise Misuse(f"{empty[0]} is empty; leave it out to select everything")
     selection = {name: value for name, value in asked.items() if value is not None}
     try:
-        progress = watch(target, selection, timeout, screen)
+        outcome = watch(target, selection, timeout, screen, 1 if stop else max_failures)
     except parent.RefusedError as refused:
         raise Misuse(str(refused)) from refused
-    if json_file is not None:
-        write_json(json_file, target, progress)
-    terminal.show(screen, title(progress), progress.done)
-    for line in _known_causes(terminal.broken(progress.done)):
-        screen.print(line, style="yellow", soft_wrap=True, markup=False)
-    if not any(r.status != "not-claimed" for r in progress.done):
-        raise Misuse(f"{progress.subject} claims none of these cases: nothing was checked")
-    raise typer.Exit(BROKEN if terminal.broken(progress.done) else 0)
+    try:
+        _show(outcome, screen)
+    finally:  # where the table cannot be shown, the file is all there is
+        if json_file is not None:
+            write_json(json_file, target, outcome)
+    done = outcome.progress.done
+    if outcome.status is not None:
+        raise typer.Exit(outcome.status)
+    if not any(r.status != "not-claimed" for r in done):
+        raise Misuse(f"{outcome.progress.subject} claims none of these cases: nothing was checked")
+    raise typer.Exit(BROKEN if terminal.broken(done) else 0)
 
 
-def watch(target: str, selection: dict[str, str], timeout: float, console: Console) -> Progress:
-    """Run the checks of a target, with a progress bar or, without a terminal, with lines."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
+def _show(outcome: Outcome, screen: Console) -> None:
+    """Print the tables, and the known failures that explain them."""
     from harness.report import terminal
-    from harness.run import parent
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    progress = parent.Progress()
-    said = time.monotonic()
-    quiet = not console.is_terminal
-    with Bar(*columns, TimeElapsedColumn(), console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task(f"loading {target}", total=None)
-        for progress in parent.run(target, selection, timeout):
-            bad = len(terminal.broken(progress.done))
-            note = f"{title(progress)}, {bad} broken" if bad else title(progress)
-            done, total = len(progress.done), len(progress.planned)
-            bar.update(task, description=note, completed=done, total=total)
-            if quiet and time.monotonic() - said > 5:
-                said = time.monotonic()
-                typer.echo(f"{note}: {done}/{total}", err=True)
-    return progress
+    done = outcome.progress.done
+    if not done:
+        typer.echo(f"{outcome.stopped} before a check had ended", err=True)
+        return
+    stopped = f"{outcome.stopped}, {outcome.left} not run" if outcome.stopped else ""
+    terminal.show(screen, outcome.title, done, stopped=stopped)
+    for line in _known_causes(terminal.broken(done)):
+        screen.print(line, style="yellow", soft_wrap=True, markup=False)
 
 
 def _known_causes(broken: Sequence[Record]) -> Iterator[str]:
@@ -114,17 +118,21 @@ def _known_causes(broken: Sequence[Record]) -> Iterator[str]:
             yield f"known, {count} of {len(broken)}: {cause.id}: {cause.what} {cause.link}"
 
 
-def title(progress: Progress) -> str:
-    """Name and version of the subject."""
-    return f"{progress.subject} {progress.version}".strip()
+def write_json(path: Path, target: str, outcome: Outcome) -> None:
+    """Write every record, with the target that they belong to.  Raises Misuse.
 
-
-def write_json(path: Path, target: str, progress: Progress) -> None:
-    """Write every record, with the target that they belong to."""
+    partial: true if some of the planned checks did not run.
+    """
+    progress = outcome.progress
     data = {
         "target": target,
         "subject": progress.subject,
         "version": progress.version,
+        "partial": bool(outcome.stopped),
+        "planned": len(progress.planned),
         "records": [json.loads(record.to_json()) for record in progress.done],
     }
-    path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    try:
+        path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise Misuse(f"--json: {path} cannot be written: {error.strerror}") from error

@@ -1,11 +1,8 @@
-"""`harness run`, `gate`, `merge` and `report`: the matrix, its verdict and its report."""
+"""`harness gate`, `merge` and `report`: the verdict on a run, and its report."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +10,6 @@ import typer
 
 from harness.cli.common import (
     BASELINES,
-    BROKEN,
     KNOWN,
     RESULTS,
     Baselines,
@@ -31,41 +27,6 @@ if TYPE_CHECKING:
     from harness.report.past import Past
 
 
-def run(
-    context: typer.Context,
-    out: Results = RESULTS,
-    baselines: Baselines = BASELINES,
-    known: Known = KNOWN,
-    require: Required = [],  # noqa: B006 - typer copies it
-    lower: Annotated[
-        bool, typer.Option(help="Lower programs before a full run rather than inside its checks.")
-    ] = True,
-) -> None:
-    """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments.
-
-    Without such arguments, a partial run fails the gate.
-    """
-    suites = sorted(Path("suites").glob("test_*.py"))
-    if not suites:
-        raise Misuse("no suites/test_*.py here: run it in a checkout of attention-harness")
-    require_folders(baselines, known)
-    before = _run_id(out)
-    given = any(Path(a.partition("::")[0]).exists() for a in context.args if not a.startswith("-"))
-    paths = [] if given else [str(path) for path in suites]
-    if lower and not context.args:
-        _lower_programs()
-    command = [sys.executable, "-m", "pytest", *paths, f"--harness-out={out}", *context.args]
-    status = subprocess.run(command, check=False).returncode
-    if _run_id(out) == before:
-        if status in {4, 5}:  # pytest has printed why
-            raise Misuse("pytest selected nothing" if status == 5 else "pytest refused its options")
-        typer.echo(f"harness: pytest ended with status {status} before any check", err=True)
-        raise typer.Exit(BROKEN)
-    frame, verdict = _gate(out, baselines, known, require, whole=not context.args)
-    _report(frame, verdict, out)
-    raise typer.Exit(verdict.exit_status)
-
-
 def gate(
     out: Results = RESULTS,
     baselines: Baselines = BASELINES,
@@ -74,7 +35,7 @@ def gate(
     whole: Annotated[bool, typer.Option("--whole", help="Fail if the run was partial.")] = False,
 ) -> None:
     """Judge the records of the last run, and write the files that CI reads next to them."""
-    _, verdict = _gate(out, baselines, known, require, whole=whole)
+    _, verdict = gate_results(out, baselines, known, require, whole=whole)
     raise typer.Exit(verdict.exit_status)
 
 
@@ -87,16 +48,18 @@ def merge(
 ) -> None:
     """Combine the parts of a run, then gate and report."""
     from harness.results import merge as merging
+    from harness.results.lock import Lock
 
     require_folders(baselines, known)
-    try:
-        merged = merging.merge(parts, out)
-    except merging.MergeError as error:
-        raise Misuse(str(error)) from error
-    for shard in merged.absent:
-        typer.echo(f"shard {shard} is missing", err=True)
-    frame, verdict = _gate(out, baselines, known, require, whole=True)
-    _report(frame, verdict, out)
+    with Lock(out, "--out"):
+        try:
+            merged = merging.merge(parts, out)
+        except merging.MergeError as error:
+            raise Misuse(str(error)) from error
+        for shard in merged.absent:
+            typer.echo(f"shard {shard} is missing", err=True)
+        frame, verdict = gate_results(out, baselines, known, require, whole=True)
+        draw_report(frame, verdict, out)
     raise typer.Exit(verdict.exit_status)
 
 
@@ -114,12 +77,12 @@ def report(
     require_folders(baselines, known)
     frame, verdict = verdicts.read(out, baselines, known)
     if picture is None:
-        _report(frame, verdict, out)
+        draw_report(frame, verdict, out)
     else:
         _picture(frame, picture)
 
 
-def _gate(
+def gate_results(
     out: Path, baselines: Path, known: Path, require: list[str], *, whole: bool
 ) -> tuple[pd.DataFrame, Verdict]:
     """Judge the records in `out`, write the files that CI reads next to them, print the verdict."""
@@ -150,19 +113,7 @@ def _gate(
     return frame, verdict
 
 
-def _lower_programs() -> None:
-    """Lower all programs of the matrix now: a check's time limit would not be enough for it."""
-    from harness.run.prelower import prelower
-
-    began = time.monotonic()
-    for n, done in enumerate(prelower(), 1):
-        if done.error or done.seconds > 1:  # the others were in the cache
-            said = done.error or f"{done.seconds:.0f} s"
-            typer.echo(f"lowered {n}: {done.target} {done.model}, {said}", err=True)
-    typer.echo(f"programs ready after {time.monotonic() - began:.0f} s", err=True)
-
-
-def _report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
+def draw_report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
     from harness.report.html import build
     from harness.results.folder import Folder
 
@@ -191,12 +142,3 @@ def _past(frame: pd.DataFrame) -> Past | None:
         return past(history) if runs and runs[-1] in set(frame["run"]) else None
     except HistoryError:  # none is kept, or duckdb is not installed
         return None
-
-
-def _run_id(out: Path) -> str:
-    from harness.results.folder import Folder, RecordsError
-
-    try:
-        return Folder(out).read_run().run
-    except RecordsError:
-        return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 from harness.cli.common import console
 
 
@@ -30,7 +32,25 @@ def list_() -> None:
 
 
 def _installed(name: str) -> tuple[str, str]:
-    """Version and schemes of a registered subject, or why it has none."""
+    """Version and schemes of a registered subject, or why it has none.
+
+    Our own are not imported, nor are the packages that they adapt: that would take seconds.
+    """
+    from harness import __version__
+    from harness.run import registry
+    from harness.run.declared import declared
+
+    try:
+        said = declared(*registry.place(name))
+        version = metadata.version(said.package) if said.package else __version__
+    except ValueError:  # another project's, or one that only its class can describe
+        return _loaded(name)
+    except metadata.PackageNotFoundError:
+        return "-", f"{said.package} is not installed"
+    return version, ", ".join(sorted(said.schemes))
+
+
+def _loaded(name: str) -> tuple[str, str]:
     from harness.run import registry
 
     try:

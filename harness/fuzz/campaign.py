@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from math import inf
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -86,8 +87,8 @@ def _small(model: str) -> bool:
     return found is not None and found.turn < 32
 
 
-def run_task(task: Task, tries: int = 1) -> Done:
-    """Search one seed, on one thread."""
+def run_task(task: Task, tries: int = 1, until: float = inf) -> Done:
+    """Search one seed, on one thread; until: on this machine's `time.monotonic`."""
     import torch
 
     from harness.cases.models import tiny
@@ -96,7 +97,7 @@ def run_task(task: Task, tries: int = 1) -> Done:
 
     torch.set_num_threads(1)
     subject = registry.load(task.target).subject
-    find, examples = search(subject, tiny(task.model), task.seed, EXAMPLES)
+    find, examples = search(subject, tiny(task.model), task.seed, EXAMPLES, until)
     return Done(task, find, examples, tries)
 
 
@@ -109,7 +110,7 @@ def died(task: Task) -> Done:
 def local(stream: Iterator[Task], seconds: float, workers: int = 2) -> Iterator[Done]:
     """Run tasks in processes on this machine until the time is over.
 
-    Tasks that have begun by then are finished.
+    A task that has begun by then runs no other history, but finishes to minimise what it found.
     """
     end = time.monotonic() + seconds
     again: list[tuple[Task, int]] = []
@@ -129,6 +130,7 @@ def _pool(
     Raises BrokenProcessPool if a worker dies.
     """
     running: dict[Future[Done], tuple[Task, int]] = {}
+    until = end
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         while True:
             # After a death, run one task at a time to see which one kills its worker.
@@ -138,7 +140,7 @@ def _pool(
                 if task is None:  # the stream can be finite, such as a list of tasks to repeat
                     end = 0.0
                     break
-                running[pool.submit(run_task, task, tries)] = (task, tries)
+                running[pool.submit(run_task, task, tries, until)] = (task, tries)
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -7,7 +7,9 @@ case like any other, so that its name is enough to run a failure again:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -69,8 +71,14 @@ def judge(subject: type[Any], case: Case) -> None:
         raise BrokenError(check, case, finding)
 
 
-def machine_for(subject: type[Any], model: Model, ran: list[str]) -> type[RuleBasedStateMachine]:
-    """A machine for one subject and model; it adds the id of every history it runs to `ran`."""
+def machine_for(
+    subject: type[Any], model: Model, ran: list[str], until: float = inf
+) -> type[RuleBasedStateMachine]:
+    """A machine for one subject and model; it adds the id of every history it runs to `ran`.
+
+    until: on `time.monotonic`; later histories are not run, unless one is being minimised.
+    """
+    found: list[str] = []
     turn = model.turn
     borders = sorted(
         {1, 2, 3, turn - 1, turn, turn + 1, 2 * turn, 2 * turn + 1, 3 * turn + 5} - {0}
@@ -123,21 +131,28 @@ def machine_for(subject: type[Any], model: Model, ran: list[str]) -> type[RuleBa
             self.held, self.fed = self.held + n, self.fed + n
 
         def teardown(self) -> None:
-            if self.steps:
+            if self.steps and (found or time.monotonic() < until):
                 case = Case(model, of_steps(self.steps), batch=self.batch)
                 ran.append(case.id)
-                judge(subject, case)
+                try:
+                    judge(subject, case)
+                except BrokenError:
+                    found.append(case.id)
+                    raise
 
     return Machine
 
 
-def search(subject: type[Any], model: Model, salt: int, examples: int) -> tuple[Find | None, int]:
-    """Draw `examples` histories from the seed `salt`.
+def search(
+    subject: type[Any], model: Model, salt: int, examples: int, until: float = inf
+) -> tuple[Find | None, int]:
+    """Draw `examples` histories from the seed `salt`, or fewer if `until` comes before.
 
-    Returns the find, if any, and how many histories were run, those that shrink a find included.
+    until: on `time.monotonic`; a find is minimised whenever it was made.  Returns the find, if any,
+    and how many histories were run, those that shrink a find included.
     """
     ran: list[str] = []
-    machine = seed(salt)(machine_for(subject, model, ran))
+    machine = seed(salt)(machine_for(subject, model, ran, until))
     chosen = settings(
         max_examples=examples,
         stateful_step_count=STEPS,

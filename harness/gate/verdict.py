@@ -19,12 +19,18 @@ from harness.results.finding import RED, Status
 from harness.results.folder import Folder, RunInfo
 from harness.results.groups import leaders_first
 from harness.results.record import rows, to_frame
+from harness.results.text import holding
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-_PYTEST_ENDINGS = {2: "was interrupted", 3: "had an internal error", 4: "was misused"}
+_PYTEST_ENDINGS = {
+    2: "was interrupted",
+    3: "had an internal error",
+    4: "was misused",
+    5: "selected no test",
+}
 
 
 @dataclass
@@ -65,7 +71,7 @@ class Verdict:
         """One line: the colour, and the reasons or the number of checks that hold."""
         if self.red:
             return f"Red: {'; '.join(self.reasons)}"
-        holds = f"{self.counts.get(Status.PASS, 0)} checks hold"
+        holds = holding(self.counts.get(Status.PASS, 0))
         if not self.whole:
             return f"Green for a part: {holds}; the run was not whole"
         return f"Green: {holds}"
@@ -184,7 +190,9 @@ def _reasons(verdict: Verdict) -> list[str]:
         (len(verdict.outside), "other test failed", "other tests failed"),
     )
     reasons = [f"{n} {one if n == 1 else many}" for n, one, many in counted if n]
-    if not verdict.counts.get(Status.PASS):
+    # A part may consist of known failures alone; the whole never does.
+    answered = (Status.PASS,) if verdict.whole else (Status.PASS, Status.KNOWN)
+    if not any(verdict.counts.get(status) for status in answered):
         reasons.append("no check passed")
     return reasons
 

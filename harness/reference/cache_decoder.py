@@ -27,6 +27,8 @@ class CacheDecoder:
             i: subject.new_cache(case.model.layers[i], cache_shape(case, i, device))
             for i in case.model.cached_layers
         }
+        for cache in self.caches.values():
+            require_cache(cache)
         self.length = 0
 
     def feed(self, tokens: Tensor) -> Tensor:
@@ -83,11 +85,20 @@ def cache_shape(case: Case, layer: int, device: torch.device = _CPU) -> CacheSha
     )
 
 
+def require_cache(cache: object) -> None:
+    """Raise ContractError for what is no cache: `new_cache` may lack its `return`."""
+    if not callable(getattr(cache, "update", None)):
+        raise ContractError(
+            f"new_cache() must return a cache with update(k, v), got {type(cache).__name__}"
+        )
+
+
 def checked_update(cache: LayerCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Call `cache.update`, and check its answer against the contract.
 
     Raises ContractError naming what was returned and what is allowed.
     """
+    require_cache(cache)
     answer = cache.update(k, v)
     if not (isinstance(answer, tuple) and len(answer) == 3):
         raise ContractError(

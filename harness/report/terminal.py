@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report import status as looks
+from harness.report.explain import HINT, Explained, explained, reads_like_a_limit
 from harness.results.finding import RED, Status
-from harness.results.groups import groups, leaders_first
+from harness.results.groups import leaders_first
 from harness.results.record import Record, rows, to_frame
-from harness.results.text import cut, number
+from harness.results.text import cut, holding, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,23 +31,40 @@ def broken(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.status in RED]
 
 
-def show(console: Console, subject: str, records: Sequence[Record]) -> None:
-    """Print the counts, a table of the broken checks, and the first of each kind in full."""
+def show(console: Console, subject: str, records: Sequence[Record], *, stopped: str = "") -> None:
+    """Print the counts, a table of the broken checks, and what each kind of failure says.
+
+    stopped: why not all of the planned checks ran, and how many did not.
+    """
     frame = to_frame(records)
     console.print(_counts(frame))
     bad = frame[frame["status"].isin(list(RED - {Status.MISSING}))]
-    if len(bad):
+    told = explained(bad)
+    if len(bad) and len(told) == 1 and told[0].same and len(bad) > 1:
+        console.print(f"\nall {len(bad)} broken checks: the same\n")
+    elif len(bad):
         console.print(_broken_table(leaders_first(bad).head(_SHOWN)))
         if len(bad) > _SHOWN:
             console.print(f"and {len(bad) - _SHOWN} more; --json FILE holds all")
-    for first, count in groups(bad)[:_SHOWN]:
-        console.print(Text(f"{first.check} {first.case}", style="bold"), soft_wrap=True)
-        console.print(Text(f"  {cut(first.message, _CLIPPED)}"), soft_wrap=True)
-        console.print(Text(f"  {first.reproduce}", style="cyan"), soft_wrap=True)
-        if count > 1:
-            console.print(Text(f"  and {count - 1} more cases of {first.check}", style="dim"))
-    style = "red" if len(bad) else "green"
-    console.print(Text(_last_line(subject, records), style=style))
+    for each in told[:_SHOWN]:
+        _explain(console, each, whole=len(records) == 1)
+    style = "red" if len(bad) else "yellow" if stopped else "green"
+    console.print(Text(_last_line(subject, records, stopped), style=style))
+
+
+def _explain(console: Console, each: Explained, *, whole: bool) -> None:
+    """One failure in full.  whole: where one check was asked for, its message is not cut."""
+    first = each.first
+    message = " ".join(first.message.split()) if whole else cut(first.message, _CLIPPED)
+    console.print(Text(f"{first.check} {first.case}", style="bold"), soft_wrap=True)
+    console.print(Text(f"  {message}"), soft_wrap=True)
+    if each.limit:
+        console.print(Text(f"  {HINT}", style="yellow"), soft_wrap=True)
+    console.print(Text(f"  {first.reproduce}", style="cyan"), soft_wrap=True)
+    if len(message) == _CLIPPED and not whole:
+        console.print(Text("  (cut here; this command shows all of it)", style="dim"))
+    if others := each.others():
+        console.print(Text(f"  {others}", style="dim"))
 
 
 def _counts(frame: pd.DataFrame) -> Table:
@@ -70,14 +88,17 @@ def _broken_table(bad: pd.DataFrame) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows(bad):
         numbers = (number(n, "-") for n in (row.first_bad, row.figure, row.bound))
-        table.add_row(row.check, row.case, looks.look(row.status).verb, *numbers)
+        word = "refuses" if reads_like_a_limit(row) else looks.look(row.status).verb
+        table.add_row(row.check, row.case, word, *numbers)
     return table
 
 
-def _last_line(subject: str, records: Sequence[Record]) -> str:
+def _last_line(subject: str, records: Sequence[Record], stopped: str) -> str:
     counts = Counter(record.status for record in records)
     bad, left = counts[Status.FAIL] + counts[Status.ERROR], counts[Status.MISSING]
+    tail = f"; {stopped}" if stopped else ""
     if not bad:
-        return f"{subject}: all {counts[Status.PASS]} checks hold"
-    tail = f", {left} not run: too many hung or died" if left else ""
-    return f"{subject}: {bad} of {bad + counts['pass']} checks broken{tail}"
+        held = counts[Status.PASS]
+        return f"{subject}: {holding(held, all_of_them=not stopped)}{tail}"
+    tail += f", {left} not run: too many hung or died" if left else ""
+    return f"{subject}: {bad} of {bad + counts[Status.PASS]} checks broken{tail}"

@@ -34,10 +34,19 @@ class End:
         return record
 
 
-def hung(limit: float, *, forced: bool = False) -> End:
-    """No answer within `limit` seconds.  forced: no exception could end it; it was killed."""
+def hung(limit: float, *, forced: bool = False, where: str = "") -> End:
+    """No answer within `limit` seconds.
+
+    forced: no exception could end it; it was killed.  where: what its last stack tells.
+    """
     tail = ", and the process had to be killed" if forced else ""
+    tail += f"; {where}" if where else ""
     return End(Kind.HUNG, f"hung: no answer within {limit:g} s{tail}")
+
+
+def garbled(what: str) -> End:
+    """A process wrote what is no answer on the pipe that is for answers, and was ended."""
+    return End(Kind.DIED, f"the process was ended: on the pipe of the harness came {what}")
 
 
 def died(how: str = "", *, what: str = "the process", when: str = "") -> End:

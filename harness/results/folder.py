@@ -4,7 +4,8 @@
 - ``collected.json``: what was to run, so that a record that never came reads "missing";
 - ``run.json``: what kind of run it was and how it ended;
 - ``planned.json``: for a shard only, what all shards together were to run;
-- ``inflight/``: the check that each worker is running, from which a crash gets its record.
+- ``inflight/``: the check that each worker is running, from which a crash gets its record;
+- ``.lock``: who writes to the folder.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _OF_A_RUN = (
     "summary.md",
     "comment.md",
     "junit.xml",
+    "index.html",
 )
 
 
@@ -80,6 +82,16 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
         for left in self.inflight.glob("*.json"):
             left.unlink(missing_ok=True)
+
+    def start(self, info: RunInfo) -> None:
+        """Begin a run, before it is known what will run: the last one no longer counts.
+
+        From here on until the run ends by itself, the gate is red.
+        """
+        self.clear()
+        self.records.touch()  # a session that dies in its first check writes none
+        self.write_collected([])
+        self.write_run(info)
 
     def append(self, record: Record) -> None:
         """Add one line and flush it, so that it survives the death of this process."""

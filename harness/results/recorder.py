@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.results import ended, json_types
 from harness.results.finding import Status
 from harness.results.folder import Folder, RunInfo
+from harness.results.lock import Lock
 from harness.results.record import Record, write_atomically
 
 
@@ -60,14 +61,33 @@ class Recorder:
         self.info = RunInfo(run, arguments=arguments)
         self.items: dict[str, Record] = {}
         self.count = 0
+        self.opened = False
+        self.lock = Lock(folder.path, "--harness-out")
 
     @property
     def active(self) -> bool:
-        """True once conformance checks were collected: only then is anything written."""
+        """True once conformance checks were collected."""
         return bool(self.items)
 
+    def open(self) -> None:
+        """Take the folder for this run: what an earlier run left no longer counts.
+
+        The lock is held until `close`.  Raises BusyError if another run writes to the folder.
+        """
+        if not self.opened:
+            self.lock.take()
+            self.folder.start(self.info)
+            self.opened = True
+
+    def close(self) -> None:
+        """Let other runs write to the folder."""
+        self.lock.release()
+
     def begin(self) -> None:
-        """Start a new results folder from the planned items; do nothing if none were written."""
+        """Write the planned items into the folder of results; do nothing if there are none.
+
+        Raises BusyError if another run writes to the folder.
+        """
         word = _word(self.folder, self.info.run)
         if self.active or not word.exists():
             return
@@ -79,8 +99,7 @@ class Recorder:
         self.info.shard = said["shard"]
         self.info.whole = said["whole"] and not self.info.shard
         self.info.of_whole = said["whole"]
-        self.folder.clear()
-        self.folder.records.touch()  # a session that dies in its first check writes none
+        self.open()
         self.folder.write_collected(items)
         if self.info.shard:
             self.folder.write_planned(json_types.made(Record, item) for item in said["planned"])
@@ -99,7 +118,7 @@ class Recorder:
         """Note that a test that is not a conformance check failed."""
         if item not in self.info.outside:
             self.info.outside.append(item)
-        if self.active:
+        if self.opened:
             self.folder.write_run(self.info)
 
     def crashed(self, item: str, worker: str, limit: float, how: str = "") -> Record | None:
@@ -122,7 +141,7 @@ class Recorder:
 
     def end(self, exit_status: int) -> None:
         """Note that the session is over, and how it ended."""
-        if not self.active:
+        if not self.opened:
             return
         self.info.exit_status = exit_status
         self.folder.write_run(self.info)

@@ -62,7 +62,20 @@ def printable(text: str) -> str:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def holding(n: int, *, all_of_them: bool = False) -> str:
+    """ "1 check holds", "2 checks hold", "all 2 checks hold"."""
+    every = "all " if all_of_them and n > 1 else ""
+    return f"{every}{plural(n, 'check')} {'holds' if n == 1 else 'hold'}"
+
+
 def cut(text: str, length: int) -> str:
     """The text on one line, cut to `length` characters so that it does not swamp the page."""
     flat = " ".join(text.split())
     return flat if len(flat) <= length else f"{flat[: length - 1]}…"
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, or its first `length` characters and how long it was."""
+    if len(text) <= length:
+        return text
+    return f"{text[:length]}… (cut: {len(text):,} characters)"

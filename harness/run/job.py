@@ -17,10 +17,13 @@ from harness.results import ended
 from harness.results import record as records
 from harness.results.finding import Finding, Kind, Status
 from harness.results.record import Origin, Record
+from harness.results.text import shortened
 from harness.run import plan, registry
 from harness.run.plan import Item
 from harness.run.target import Target
 
+#: The longest message of a record, in characters; the rest is cut.
+MAX_MESSAGE = 20_000
 #: Stands for the check in the record of a subject that cannot run.
 LOAD = "load"
 
@@ -160,4 +163,5 @@ def execute(target: Target, record: Record, case: Case) -> Record:
             message=f"{name}: {error}",
             exception=name,
         )
+    finding.message = shortened(finding.message, MAX_MESSAGE)
     return records.finish(record, finding, time.perf_counter() - began)

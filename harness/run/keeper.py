@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 
 from harness.results.ended import exit_words
+from harness.results.lock import BusyError
 from harness.results.record import Record
 from harness.results.recorder import Recorder
 from harness.results.text import number
 
+#: What is said where -k leaves out everything.
+NOTHING_SELECTED = (
+    "-k {!r} matches no check: it selects by parts of an id, which reads "
+    "subject-check-model/schedule/dtype/bN, joined by and, or, not; `harness list` names the parts"
+)
 #: The properties under which a report carries its record, the record's status, and the peak
 #: resident size of the process that ran the check.
 RECORD, STATUS, RESIDENT = "harness", "harness-status", "harness-resident"
@@ -40,6 +46,14 @@ def describe(record: Record) -> str:
     return "\n".join([*lines, f"reproduce: {record.reproduce}"])
 
 
+def begin(recorder: Recorder) -> None:
+    """Write the planned items; end the session if another run writes to the folder."""
+    try:
+        recorder.begin()
+    except BusyError as busy:
+        pytest.exit(str(busy), returncode=pytest.ExitCode.USAGE_ERROR)
+
+
 class Keeper:
     """Writes each record as soon as it arrives."""
 
@@ -64,8 +78,8 @@ class Keeper:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
-        """Start the results folder: a worker has written the list of planned items."""
-        self.recorder.begin()
+        """Start the results: a worker has written the list of planned items."""
+        begin(self.recorder)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
@@ -82,8 +96,13 @@ class Keeper:
         """Record how the run ended."""
         self.recorder.end(int(exitstatus))
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print where the records are."""
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+    ) -> None:
+        """Print where the records are, or that -k selected none."""
+        chosen = config.option.keyword if self.recorder.opened else ""
+        if chosen and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            terminalreporter.write_line(NOTHING_SELECTED.format(chosen))
         if self.recorder.active:
             terminalreporter.write_line(
                 f"{self.recorder.count} records in {self.recorder.folder.path}; "

@@ -41,9 +41,30 @@ def suite_files(config: pytest.Config) -> list[Path]:
 
 def suites_selected(config: pytest.Config) -> bool:
     """True if an argument names a suite file, a folder that holds one, or a test in one."""
+    return bool(_selected(config))
+
+
+def _selected(config: pytest.Config) -> list[Path]:
+    """The suite files that the arguments name, by themselves or by a folder."""
     where = config.invocation_params.dir
     paths = [(where / arg.partition("::")[0]).resolve() for arg in config.args]
-    return any(file.is_relative_to(path) for file in suite_files(config) for path in paths)
+    return [f for f in suite_files(config) if any(f.is_relative_to(path) for path in paths)]
+
+
+def runs_matrix(config: pytest.Config) -> bool:
+    """True in the process that writes the results, if this session is to run conformance checks.
+
+    Suites are told by their text, since the folder is taken before anything is collected: a test
+    beside them that does not ask for the fixture must not cost the results of the last run.
+    """
+    option = config.option
+    shows_only = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan")
+    if is_worker(config) or any(getattr(option, name, False) for name in shows_only):
+        return False
+    return bool(option.harness_subjects) or any(
+        "conformance" in file.read_text(encoding="utf-8", errors="replace")
+        for file in _selected(config)
+    )
 
 
 def wants_workers(config: pytest.Config) -> bool:

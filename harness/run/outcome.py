@@ -11,6 +11,7 @@ import pytest
 
 from harness.results import ended
 from harness.results.record import Record
+from harness.run import stack
 from harness.run.keeper import describe
 
 #: A check that runs this many times its timeout is stuck where no signal reaches it.
@@ -45,7 +46,8 @@ def explain(
     record.status, record.seconds = "error", call.duration
     end = ended.failed(f"the {call.when} of the test", error)
     if "from pytest-timeout" in str(error):  # otherwise it is what pytest.fail raises
-        end = ended.hung(limit)
+        files = [str(entry.path) for entry in call.excinfo.traceback] if call.excinfo else []
+        end = ended.hung(limit, where=stack.hint(files))
         report.sections.clear()  # pytest-timeout prints the stacks of xdist's own threads
     end.fill(record)
 

@@ -1,33 +1,33 @@
 """Runs a target's checks in a child process, so that whatever it does becomes a record.
 
 A hang, a crash or a kill ends the child, not the command: the check that it was running is
-recorded as broken, and a new child continues after it.
+recorded as broken, and a new child continues after it.  The plan is taken once, from the first
+child, before a check of the subject runs.  From then on each record is taken once, in order, for
+the check that was begun.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from harness.results import ended
 from harness.results.ended import End
+from harness.results.finding import Status
 from harness.results.record import Record
-from harness.run import registry
+from harness.results.text import shortened
+from harness.run import stack
+from harness.run.process import Child, GarbledError
 
 #: After this many children have died or hung, the remaining checks are given up.
 PATIENCE = 5
 _START_S = 120.0  # to start Python and import torch on a busy machine
+_MAX_PLAN = 100_000  # checks: a hundred times the longest plan
+_MAX_REFUSAL = 2_000  # characters
+#: What a check may end with.
+_ANSWERS = frozenset({Status.PASS, Status.FAIL, Status.ERROR, Status.NOT_CLAIMED})
 
 
 class RefusedError(Exception):
@@ -49,7 +49,7 @@ class Progress:
         return [record for record in self.records if record is not None]
 
 
-def run(target: str, selection: dict[str, str], timeout: float) -> Iterator[Progress]:
+def run(target: str, selection: dict[str, str], timeout: float) -> Generator[Progress]:
     """Run the selected checks of a target; yields after the plan and after every record.
 
     timeout: seconds for each check, and for loading the target.  selection: fields of
@@ -59,9 +59,9 @@ def run(target: str, selection: dict[str, str], timeout: float) -> Iterator[Prog
     deaths, first = 0, 0
     while True:
         with tempfile.TemporaryFile() as output:
-            child = _Child(target, selection, first, output)
+            child = Child(target, selection, first, output)
             try:
-                yield from _follow(child, progress, timeout)
+                yield from _follow(child, _Turn(progress, first), timeout)
             finally:
                 child.end()
         left = [i for i, record in enumerate(progress.records) if record is None]
@@ -74,125 +74,137 @@ def run(target: str, selection: dict[str, str], timeout: float) -> Iterator[Prog
             return
 
 
-def _follow(child: _Child, progress: Progress, timeout: float) -> Iterator[Progress]:
+def _follow(child: Child, turn: _Turn, timeout: float) -> Iterator[Progress]:
     """Read a child's messages until it ends; if it dies in a check, that check gets a record."""
-    at: int | None = None
     limit = _START_S
-    while True:
+    while not turn.over:
         try:
             message = child.next(limit)
+            if message is None:
+                turn.broke(ended.died(child.how_it_ended()))
+            elif not turn.take(message):
+                limit = timeout
+                continue
         except TimeoutError:
-            _broke(progress, at, ended.hung(limit), limit)
-            break
-        if message is None:
-            _broke(progress, at, ended.died(child.how_it_ended()))
-            break
+            turn.broke(ended.hung(limit, where=stack.explain(child.stack())), limit)
+        except GarbledError as garbled:
+            turn.garbled(ended.garbled(str(garbled)))
         limit = timeout
-        match message["kind"]:
-            case "refused":
-                raise RefusedError(message["message"])
-            case "plan":
-                _take_plan(progress, message)
-            case "begin":
-                at = message["number"]
-                continue
-            case "record":
-                progress.records[message["number"]] = Record.from_json(message["record"])
-                at = None
-            case "end":
-                return
+        yield turn.progress
+
+
+class _Turn:
+    """What one child has said so far, and what is due.
+
+    The subject shares the child's process and can write to its pipe.  So nothing is taken that is
+    not due: no check that was not begun, no second answer, no answer to another check.
+    """
+
+    def __init__(self, progress: Progress, first: int) -> None:
+        self.progress = progress
+        self.over = False
+        self._ready = False
+        self._count = len(progress.planned)
+        self._first = self._next = first
+        self._begun = False
+
+    def take(self, message: dict[str, Any]) -> bool:
+        """Take one message: True if there is something to show.
+
+        Raises GarbledError for a message that is not due, RefusedError for a target that the child
+        cannot use.
+        """
+        planned, records = self.progress.planned, self.progress.records
+        match message:
+            case {"kind": "ready"} if not self._ready:
+                self._ready = True
+            case {"kind": "refused", "message": str(why)} if self._idle and not any(records):
+                raise RefusedError(shortened(why, _MAX_REFUSAL))
+            case {"kind": "plan", "subject": str(subject), "version": str(version), "count": count}:
+                self._take_plan(subject, version, count)
+            case {"kind": "item", "record": str(line)} if len(planned) < self._count:
+                planned.append(_record(line))
+                records.append(None)
+                return len(planned) == self._count
+            case {"kind": "begin", "number": self._next} if self._idle and self._left:
+                self._begun = True
+            case {"kind": "record", "number": self._next, "record": str(line)} if self._begun:
+                records[self._next] = _answer(planned[self._next], line)
+                self._begun = False
+                self._next += 1
+                return True
+            case {"kind": "end"} if self._idle and self._count and not self._left:
+                self.over = True
             case _:
-                continue
-        yield progress
-    yield progress
+                raise GarbledError(f"{str(message)[:60]!r}, which is not due")
+        return False
+
+    @property
+    def _idle(self) -> bool:
+        """True between two checks."""
+        return self._ready and not self._begun
+
+    @property
+    def _left(self) -> bool:
+        """True if the plan is complete and holds checks that have not begun."""
+        return self._count == len(self.progress.planned) > self._next
+
+    def _take_plan(self, subject: str, version: str, count: object) -> None:
+        if not self._idle or self._count or not isinstance(count, int):
+            raise GarbledError("a second plan, or one without a number")
+        if not 0 < count <= _MAX_PLAN:
+            raise GarbledError(f"a plan of {count} checks")
+        self.progress.subject, self.progress.version = subject, version
+        self._count = count
+
+    def broke(self, end: End, seconds: float | None = None) -> None:
+        """The child died or hung: record the check in which it did.
+
+        Raises RefusedError if it was loading the target.
+        """
+        self.over = True
+        if self._begun:
+            self._fill(self._next, end, seconds)
+        elif not self.progress.done:
+            raise RefusedError(f"loading the target: {end.message}")
+        # Otherwise it was between two checks: the next child goes on.
+
+    def garbled(self, end: End) -> None:
+        """The child wrote what is not due: the check that it was in, or the last, is broken.
+
+        A second answer shows that the first may have been forged.
+        """
+        if not self._begun and self._next > self._first:
+            self._fill(self._next - 1, end, None)
+        self.broke(end)
+
+    def _fill(self, number: int, end: End, seconds: float | None) -> None:
+        record = self.progress.planned[number]
+        record.status, record.seconds = str(Status.ERROR), seconds
+        self.progress.records[number] = end.fill(record)
 
 
-def _take_plan(progress: Progress, message: dict[str, Any]) -> None:
-    if progress.planned:  # a second child: the plan is the same
-        return
-    progress.subject, progress.version = message["subject"], message["version"]
-    progress.planned = [Record.from_json(line) for line in message["items"]]
-    progress.records = [None] * len(progress.planned)
+def _record(line: str) -> Record:
+    try:
+        return Record.from_json(line)
+    except ValueError as error:
+        raise GarbledError(f"a record that is none: {shortened(str(error), 100)}") from error
 
 
-def _broke(progress: Progress, at: int | None, end: End, seconds: float | None = None) -> None:
-    """Record the check that broke.  Raises RefusedError if the child broke while loading."""
-    if at is None:
-        if progress.done:
-            return  # between two checks: the next child goes on
-        raise RefusedError(f"loading the target: {end.message}")
-    record = progress.planned[at]
-    record.status, record.seconds = "error", seconds
-    progress.records[at] = end.fill(record)
+def _answer(planned: Record, line: str) -> Record:
+    """The record in a line.  Raises GarbledError unless it answers the planned check."""
+    record = _record(line)
+    for name in ("item", "subject", "check", "case", "reproduce"):
+        if getattr(record, name) != getattr(planned, name):
+            raise GarbledError(f"the record of another check, by its {name}")
+    if record.status not in _ANSWERS:
+        raise GarbledError(f"a record with the status {record.status}")
+    return record
 
 
 def _give_up(progress: Progress, left: list[int]) -> None:
     end = ended.not_run(PATIENCE)
     for number in left:
         record = progress.planned[number]
-        record.status = "missing"
+        record.status = str(Status.MISSING)
         progress.records[number] = end.fill(record)
-
-
-def _environment() -> dict[str, str]:
-    """The child's environment: one thread, and the path to this package if it is not installed.
-
-    The child does not import from the working directory (`python -P`), where a folder `harness` or
-    a file named like one of Python's modules would hide the real one.
-    """
-    out = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if not registry.installed():
-        checkout = str(Path(__file__).parents[2])
-        out["PYTHONPATH"] = os.pathsep.join(filter(None, (out.get("PYTHONPATH"), checkout)))
-    return out
-
-
-class _Child:
-    """One `harness.run.child` process and the pipe that it speaks on."""
-
-    def __init__(
-        self, target: str, selection: dict[str, str], first: int, output: IO[bytes]
-    ) -> None:
-        self._pipe, theirs = os.pipe()
-        self._output = output
-        arguments = [str(theirs), target, json.dumps(selection), str(first)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-u", "-m", "harness.run.child", *arguments],
-            pass_fds=(theirs,),
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-            start_new_session=True,  # so that its own children end with it
-        )
-        os.close(theirs)
-        self._buffer = b""
-
-    def next(self, timeout: float) -> dict[str, Any] | None:
-        """The next message; None once the child is gone.  Raises TimeoutError."""
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._pipe], [], [], max(0, deadline - time.monotonic()))
-            if not ready:
-                raise TimeoutError
-            chunk = os.read(self._pipe, 1 << 16)
-            if not chunk:
-                return None
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def how_it_ended(self) -> str:
-        """The signal or exit status, and the last line that the process wrote."""
-        how = ended.exit_words(self._process.wait(timeout=10))
-        self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").strip().splitlines()
-        return f"{how}; its last words: {lines[-1][:200]!r}" if lines else how
-
-    def end(self) -> None:
-        """End the process and everything that it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        os.close(self._pipe)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.results.folder import LATEST
+from harness.results.lock import BusyError
 from harness.results.record import Record
 from harness.results.recorder import Recorder, announce, new_run_id
 from harness.run.collection import (
@@ -36,13 +37,14 @@ from harness.run.collection import (
     matrix_of,
     planned_records,
 )
-from harness.run.keeper import STATUS, Keeper, attach, describe
+from harness.run.keeper import STATUS, Keeper, attach, begin, describe
 from harness.run.options import (
     is_worker,
     recorder_key,
     refuse_bad_options,
     results_folder,
     run_id,
+    runs_matrix,
     shard_name,
     suites_selected,
     time_limit,
@@ -68,11 +70,16 @@ _planned_key = pytest.StashKey[list[pytest.Item]]()
 _record_key = pytest.StashKey[Record]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options and ini settings of the harness."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Options and ini settings of the harness.
+
+    The plugin is loaded in every project of its environment, so its options have long names.
+    """
     group = parser.getgroup("harness", "conformance of attention and KV caches")
+    parser.addini("harness_suites", "Folders that hold conformance suites.", type="paths")
     group.addoption(
-        "--subject",
+        "--harness-subject",
+        *(["--subject"] if _has_suites(pluginmanager) else []),
         action="append",
         default=[],
         dest="harness_subjects",
@@ -86,7 +93,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help=f"Folder for the records (default: {LATEST} in the root folder).",
     )
-    parser.addini("harness_suites", "Folders that hold conformance suites.", type="paths")
+
+
+def _has_suites(pluginmanager: pytest.PytestPluginManager) -> bool:
+    """True in a project that sets `harness_suites`: only there the short `--subject` is ours."""
+    config = pluginmanager.get_plugin("pytestconfig")
+    return bool(config is not None and config.getini("harness_suites"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -115,11 +127,22 @@ def pytest_configure(config: pytest.Config) -> None:
         refuse_bad_options(config)
     recorder = Recorder(results_folder(config), new_run_id(), list(config.invocation_params.args))
     config.stash[recorder_key] = recorder
+    config.add_cleanup(recorder.close)
     config.pluginmanager.register(Keeper(recorder, time_limit(config)), "harness-keeper")
     if config.getoption("harness_subjects"):
         matrix_of(config)
     elif suites_selected(config):
         known_causes(config)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist starts its workers
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Take the folder of results: if this session is killed, no earlier verdict stands."""
+    if runs_matrix(session.config):
+        try:
+            session.config.stash[recorder_key].open()
+        except BusyError as busy:
+            raise pytest.UsageError(str(busy)) from busy
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -190,7 +213,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         planned=planned_records(config, config.stash.get(_planned_key, [])),
     )
     if recorder_key in config.stash:
-        config.stash[recorder_key].begin()
+        begin(config.stash[recorder_key])
 
 
 # --- one item --------------------------------------------------------------------------------

@@ -72,6 +72,12 @@ def names() -> list[str]:
     return sorted(_entry_points())
 
 
+def place(name: str) -> tuple[str, str]:
+    """The module and class of a registered subject, without importing them."""
+    point = _entry_points()[name]
+    return point.module, point.attr
+
+
 def load(target: str) -> Target:
     """The subject that `target` names, checked against the contract.
 

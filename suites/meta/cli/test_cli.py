@@ -2,11 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from gate_data import CASE, ENTRY, planned, record, row, write_known
 from subject_files import BAD
 
+from harness import __version__
 from harness.results.folder import Folder, RunInfo
 from harness.run.parent import PATIENCE
 
@@ -24,7 +27,8 @@ def harness(run_harness, tmp_path):
 
 def one_line(err):
     # On a slow machine a line of progress may come first; it is not part of the message.
-    lines = [x for x in err.strip().splitlines() if not re.fullmatch(r"\S+: \d+/\d+", x)]
+    progress = r"\S+: \d+/\d+(, about \d+ s left)?"
+    lines = [x for x in err.strip().splitlines() if not re.fullmatch(progress, x)]
     err = "\n".join(lines)
     assert len(lines) == 1
     assert err.startswith("harness: ")
@@ -138,6 +142,68 @@ def test_misuse_is_told_in_one_line(harness, args, expected):
     assert expected in one_line(err)
 
 
+@pytest.mark.parametrize(("options", "count"), [(["-x"], 1), (["--max-failures", "2"], 2)])
+def test_it_stops_at_so_many_broken_checks(harness, tmp_path, options, count):
+    only = ("--model", "mistral-w1", "--check", "values", "--json", "out.json")
+    harness("check", "bad.py:Mine", *only)
+    whole = json.loads((tmp_path / "out.json").read_text())
+    assert (whole["partial"], whole["planned"]) == (False, len(whole["records"]))
+    status, out, err = harness("check", "bad.py:Narrow", "--model", "mistral", *only[2:], *options)
+    part = json.loads((tmp_path / "out.json").read_text())
+    broken = [r for r in part["records"] if r["status"] == "fail"]
+    assert (status, part["partial"], len(broken)) == (1, True, count)
+    left = part["planned"] - len(part["records"])
+    assert f"; stopped at {count} broken, {left} not run" in out
+    assert f"first broken: values {broken[0]['case']}: " in err
+
+
+def test_json_that_cannot_be_written_is_one_line_below_the_table(harness):
+    args = ("bad.py:Mine", *ONE, "--check", "values", "--json", "/dev/full")
+    status, out, err = harness("check", *args)
+    assert (status, "mine: 1 check holds" in out) == (2, True)
+    assert "--json: /dev/full cannot be written: No space left on device" in one_line(err)
+
+
+def test_a_check_that_hangs_says_where(harness):
+    args = ("bad.py:Hangs", *ONE, "--check", "values", "--timeout", SOON)
+    assert re.search(r"hung: .*; it was at bad\.py, line \d+, in act", harness("check", *args)[1])
+
+
+def test_new_cache_that_returns_nothing_is_the_target_s_mistake(harness, tmp_path):
+    nothing = "\n\nclass Nothing(Mine):\n    def new_cache(self, layer, shape):\n        pass\n"
+    (tmp_path / "bad.py").write_text(BAD + nothing)
+    status, out, _ = harness("check", "bad.py:Nothing", "--model", "mistral-w1")
+    assert status == 1
+    assert "new_cache() must return a cache with update(k, v), got NoneType" in out
+    assert re.search(r"all \d+ broken checks: the same", out)
+
+
+def test_the_version(harness):
+    assert harness("--version")[:2] == (0, f"attention-harness {__version__}\n")
+
+
+def test_every_command_has_an_example_and_check_comes_first(harness):
+    out = harness("--help")[1]
+    names = re.findall(r"^  ([a-z]+)  ", out.partition("Commands:")[2], re.MULTILINE)
+    assert names[:2] == ["check", "list"]
+    for name in set(names) - {"baseline", "history"}:
+        assert f"\n    harness {name}" in harness(name, "--help")[1]
+
+
+def test_the_list_imports_no_package_and_no_torch(tmp_path):
+    text = (
+        "import sys; sys.argv = ['harness', 'list']\n"
+        "from harness.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'transformers', 'executorch'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("[]\n")
+    assert re.search(r"^harness\.sdpa +\S+ +chunked, full", done.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize("args", [["check"], ["check", "x.py:X", "--sheme", "sink"], ["chekc"]])
 def test_a_wrong_command_line_is_misuse(harness, args):
     assert harness(*args)[0] == 2
@@ -189,7 +255,7 @@ def test_a_folder_that_is_not_there_is_misuse(harness, tmp_path, command, option
 def test_a_part_is_green_for_a_part_and_red_where_the_whole_is_asked_for(harness, tmp_path):
     results(tmp_path, record())
     status, out, _ = harness("gate")
-    assert (status, "Green for a part: 1 checks hold" in out) == (0, True)
+    assert (status, "Green for a part: 1 check holds" in out) == (0, True)
     status, out, _ = harness("gate", "--whole")
     assert (status, "Red: the run was not whole" in out) == (1, True)
     results(tmp_path, record(), run=RunInfo("r1", whole=True, exit_status=0))
@@ -375,8 +441,10 @@ def test_a_run_goes_from_suites_to_verdict_and_report(harness, tmp_path):
     assert status == 0
     assert "Green for a part: 2 checks hold; the run was not whole" in out
     assert (tmp_path / "reports" / "latest" / "index.html").is_file()
-    status, _, err = harness("run", "--subject=bad.py:Mine", "-k", "nothing", "-n0")
+    status, said, err = harness("run", "--subject=bad.py:Mine", "-k", "nothing", "-n0")
+    assert "-k 'nothing' matches no check: it selects by parts of an id" in said
     assert (status, "selected nothing" in err) == (2, True)
+    assert "Red: pytest selected no test" in harness("gate")[1].replace("no check passed; ", "")
     assert harness("run", "--subject=bad.py:Narrow", *args[1:])[0] == 1
 
 
@@ -424,7 +492,7 @@ def test_what_lies_beside_a_target_takes_no_module_s_place(harness, tmp_path, na
     beside.write_text("raise RuntimeError('the wrong module')\n")
     status, out, _ = harness("check", "bad.py:Mine", *ONE, "--check", "values")
     assert status == 0
-    assert "mine: all 1 checks hold" in out
+    assert "mine: 1 check holds" in out
 
 
 def test_a_target_imports_what_lies_beside_it(harness, tmp_path):

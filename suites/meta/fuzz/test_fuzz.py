@@ -247,3 +247,7 @@ def test_unsupported_is_no_find():
             raise Unsupported(f"{layer} of {shape}")
 
     assert search(Refuses, tiny("mistral"), 0, 5)[0] is None
+
+
+def test_a_search_whose_time_is_over_runs_no_history():
+    assert search(CORRECT[0], tiny("mistral"), 0, campaign.EXAMPLES, until=0.0) == (None, 0)

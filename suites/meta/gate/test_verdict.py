@@ -34,12 +34,19 @@ def test_passes_known_failures_and_what_is_not_claimed_are_green():
     verdict = verdict_of(*(record(status=s, known="B1" * (s == "known")) for s in statuses))
     assert not verdict.red
     assert verdict.exit_status == 0
-    assert verdict.headline == "Green for a part: 1 checks hold; the run was not whole"
+    assert verdict.headline == "Green for a part: 1 check holds; the run was not whole"
+
+
+def test_a_part_in_which_all_is_known_is_green_and_a_whole_run_is_not():
+    known = record(status="known", known="B1")
+    headline = "Green for a part: 0 checks hold; the run was not whole"
+    assert verdict_of(known).headline == headline
+    assert "no check passed" in verdict_of(known, run=WHOLE).reasons
 
 
 def test_green_without_more_is_of_a_whole_run():
     verdict = verdict_of(record(), run=WHOLE, need_whole=True)
-    assert verdict.headline == "Green: 1 checks hold"
+    assert verdict.headline == "Green: 1 check holds"
     assert "# Attention conformance: Green\n" in summary.to_markdown(to_frame([record()]), verdict)
 
 
@@ -131,7 +138,7 @@ def test_stale_known_failures_are_red_in_a_whole_run_only(tmp_path):
         (RunInfo("r1", exit_status=None), "the run did not end by itself"),
         (RunInfo("r1", exit_status=2), "pytest was interrupted"),
         (RunInfo("r1", exit_status=3), "pytest had an internal error"),
-        (RunInfo("r1", exit_status=5), "pytest ended with status 5"),
+        (RunInfo("r1", exit_status=5), "pytest selected no test"),
         (RunInfo("r1", exit_status=-9), "pytest ended with status -9"),
         (RunInfo("r1", exit_status=1), "pytest failed, and no record says why"),
         (RunInfo("r1", exit_status=1, outside=["t"]), "1 other test failed"),

@@ -312,6 +312,29 @@ def test_a_collection_alone_leaves_the_results_of_the_last_run(project, run):
     assert results(project).read_records() == before
 
 
+def test_another_project_s_subject_is_its_own(pytester):
+    pytester.makeconftest(
+        "def pytest_addoption(parser):\n    parser.addoption('--subject', help='of a mail')\n"
+    )
+    pytester.makepyfile(
+        "def test_theirs(pytestconfig):\n"
+        "    assert pytestconfig.getoption('--subject') == 'hello'\n"
+        "    assert pytestconfig.getoption('harness_subjects') == []\n"
+    )
+    result = pytester.runpytest_subprocess("--subject", "hello")
+    result.assert_outcomes(passed=1)
+
+
+def test_without_suites_of_its_own_a_project_names_subjects_at_length(pytester):
+    pytester.makepyfile(bad=BAD, test_own=SUITE)
+    select = ("-k", PREFILL_W, "-n0", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("--harness-subject=bad.py:Mine", *select)
+    result.assert_outcomes(passed=1)
+    assert len(Folder(pytester.path / "reports" / "latest").read_records()) == 1
+    result = pytester.runpytest_subprocess("--subject=bad.py:Mine", *select)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
 def test_plain_tests_write_nothing_and_import_nothing_heavy(pytester):
     pytester.makepyfile(
         "import sys\n"
