@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import BROKEN, KNOWN, Misuse, console, require_writable
+from harness.cli.common import BROKEN, KNOWN, Misuse, console, require_writable, say
+from harness.results.files import write_atomically
 from harness.results.finding import Status
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def check(
         write_json(json_file, target, progress)
     terminal.show(screen, title(progress), progress.done)
     for line in _known_causes(terminal.broken(progress.done)):
-        screen.print(line, style="yellow", soft_wrap=True, markup=False)
+        screen.print(line, style="yellow", soft_wrap=True)
     if not any(r.status != "not-claimed" for r in progress.done):
         raise Misuse(f"{progress.subject} claims none of these cases: nothing was checked")
     raise typer.Exit(BROKEN if terminal.broken(progress.done) else 0)
@@ -76,7 +77,7 @@ def watch(target: str, selection: dict[str, str], timeout: float, console: Conso
     from harness.report import terminal
     from harness.run import parent
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     progress = parent.Progress()
     said = time.monotonic()
     quiet = not console.is_terminal
@@ -89,7 +90,7 @@ def watch(target: str, selection: dict[str, str], timeout: float, console: Conso
             bar.update(task, description=note, completed=done, total=total)
             if quiet and time.monotonic() - said > 5:
                 said = time.monotonic()
-                typer.echo(f"{note}: {done}/{total}", err=True)
+                say(f"{note}: {done}/{total}", err=True)
     return progress
 
 
@@ -127,4 +128,4 @@ def write_json(path: Path, target: str, progress: Progress) -> None:
         "version": progress.version,
         "records": [json.loads(record.to_json()) for record in progress.done],
     }
-    path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    write_atomically(path, json.dumps(data, indent=1))

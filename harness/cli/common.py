@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.results.folder import LATEST
+from harness.results.text import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +35,10 @@ def require_folders(baselines: Path, known: Path) -> None:
     """Raise Misuse for a missing folder: the gate would compare with nothing."""
     for option, folder in (("--baselines", baselines), ("--known", known)):
         if not folder.is_dir():
-            raise Misuse(f"{option}: no such folder: {folder}")
+            raise Misuse(
+                f"{option}: no such folder: {folder}; `mkdir -p {shlex.quote(str(folder))}` makes "
+                "an empty one"
+            )
 
 
 def require_writable(path: Path | None) -> None:
@@ -55,8 +60,11 @@ def require_writable(path: Path | None) -> None:
 
 def console() -> Console:
     """The console of the commands; 140 columns wide where there is no terminal."""
-    from rich.console import Console
+    from harness.report.screen import screen
 
-    console = Console(highlight=False)
-    # Without a terminal rich assumes 80 columns and folds the ids that people copy.
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    return screen()
+
+
+def say(text: object, *, err: bool = False, **style: Any) -> None:
+    """Print one line.  What a subject, a test or a file put into it is shown, never obeyed."""
+    typer.secho(escaped(str(text)), err=err, **style)

@@ -6,13 +6,15 @@ Heavy imports (torch, pandas) wait until a command needs them.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 import typer
 
 from harness.cli import baseline, bench, check, fuzz, gate, history, kills, kv
 from harness.cli import list as listing
-from harness.cli.common import MISUSE, Misuse
+from harness.cli.common import MISUSE, Misuse, say
 
 app = typer.Typer(
     help="Conformance of windowed attention and its KV caches.",
@@ -43,17 +45,26 @@ def main() -> None:
     from harness.results.history import HistoryError
 
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full disk behind a redirection can still be told
     except (Misuse, RecordsError, BaselineError, KnownFailuresError, HistoryError) as error:
-        typer.echo(f"harness: {error}", err=True)
+        say(f"harness: {error}", err=True)
         sys.exit(MISUSE)
     except OSError as error:
-        if error.filename is None:
-            raise
-        typer.echo(f"harness: {error.filename}: {error.strerror}", err=True)
+        if error.filename is None:  # the files name themselves; only the output does not
+            _forget_output()
+        say(f"harness: {error.filename or 'output'}: {error.strerror or error}", err=True)
         sys.exit(MISUSE)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _forget_output() -> None:
+    """Let what is still unwritten go nowhere: Python would fail with it again as it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.results.record import write_atomically
+from harness.results.files import write_atomically
 
 if TYPE_CHECKING:
     from harness.defects import Defect

@@ -39,12 +39,14 @@ def show(console: Console, subject: str, records: Sequence[Record]) -> None:
         console.print(_broken_table(leaders_first(bad).head(_SHOWN)))
         if len(bad) > _SHOWN:
             console.print(f"and {len(bad) - _SHOWN} more; --json FILE holds all")
-    for first, count in groups(bad)[:_SHOWN]:
+    for group in groups(bad)[:_SHOWN]:
+        first, left = group.first, group.size - 1
         console.print(Text(f"{first.check} {first.case}", style="bold"), soft_wrap=True)
         console.print(Text(f"  {cut(first.message, _CLIPPED)}"), soft_wrap=True)
         console.print(Text(f"  {first.reproduce}", style="cyan"), soft_wrap=True)
-        if count > 1:
-            console.print(Text(f"  and {count - 1} more cases of {first.check}", style="dim"))
+        if left:
+            more = f"  and {left} more cases of {group.checks}"
+            console.print(Text(more, style="dim"), soft_wrap=True)
     style = "red" if len(bad) else "green"
     console.print(Text(_last_line(subject, records), style=style))
 

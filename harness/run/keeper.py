@@ -9,7 +9,7 @@ import pytest
 from harness.results.ended import exit_words
 from harness.results.record import Record
 from harness.results.recorder import Recorder
-from harness.results.text import number
+from harness.results.text import escaped, number
 
 #: The properties under which a report carries its record, the record's status, and the peak
 #: resident size of the process that ran the check.
@@ -37,7 +37,7 @@ def describe(record: Record) -> str:
     ]
     lines = [f"{record.subject} {record.check} {record.status}: {record.message}"]
     lines += [", ".join(figures)] if figures else []
-    return "\n".join([*lines, f"reproduce: {record.reproduce}"])
+    return escaped("\n".join([*lines, f"reproduce: {record.reproduce}"]), keep="\n")
 
 
 class Keeper:

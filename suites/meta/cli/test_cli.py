@@ -4,10 +4,10 @@ import json
 import re
 
 import pytest
-from gate_data import CASE, ENTRY, planned, record, row, write_known
+from gate_data import CASE, ENTRY, checkout, record, results, row, write_known
 from subject_files import BAD
 
-from harness.results.folder import Folder, RunInfo
+from harness.results.folder import RunInfo
 from harness.run.parent import PATIENCE
 
 ONE = ("--case", "mistral/prefill-w/float32/b1")
@@ -156,24 +156,6 @@ def test_a_place_for_json_is_tried_before_and_left_as_it_was(harness, tmp_path):
         assert harness("check", "bad.py:Missing", "--json", name)[0] == 2
     assert (tmp_path / "old.json").read_text() == "{}"
     assert not (tmp_path / "new.json").exists()
-
-
-def results(tmp_path, *records, run=None):
-    """A folder of results as a run leaves it, in a checkout."""
-    checkout(tmp_path)
-    folder = Folder(tmp_path / "reports" / "latest")
-    folder.clear()
-    for made in records:
-        folder.append(made)
-    folder.write_collected([planned(r.item, r.subject, r.check) for r in records])
-    folder.write_run(run or RunInfo("r1", exit_status=0))
-    return folder.path
-
-
-def checkout(tmp_path):
-    """The folders that every checkout has."""
-    (tmp_path / "reports" / "baselines").mkdir(parents=True, exist_ok=True)
-    (tmp_path / "suites" / "known_failures").mkdir(parents=True, exist_ok=True)
 
 
 @pytest.mark.parametrize("command", ["gate", "report", "run"])

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.results.text import cut, mebibytes, number, plural, spans
+from harness.results.text import cut, escaped, mebibytes, number, plural, spans
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,22 @@ def test_a_text_is_cut_to_one_line_of_the_length_that_is_asked_for():
     assert cut("a\n  b ", 3) == "a b"
     assert cut("abcdef", 5) == "abcd…"
     assert len(cut("word " * 100, 40)) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\nb\tc\r", "a\\x0ab\\x09c\\x0d"),
+        ("\x7f\x9b", "\\x7f\\x9b"),
+        ("\u202eabc\u2066\u200f", "\\u202eabc\\u2066\\u200f"),
+        ("\ud800\udc80", "\\ud800\\udc80"),
+        ("\U000e0041\ufeff\uffff", "\\U000e0041\\ufeff\\uffff"),
+        ("ü ñ – 日本 🙂 e\u0301", "ü ñ – 日本 🙂 e\u0301"),
+    ],
+)
+def test_what_cannot_be_seen_is_written_out(text, shown):
+    assert escaped(text) == shown
+    assert escaped(escaped(text)) == shown
+    shown.encode("utf-8")
+    assert escaped("a\nb\x1b", keep="\n") == "a\nb\\x1b"
