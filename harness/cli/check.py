@@ -38,13 +38,17 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every record to this file.")
     ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Draw the report as this .html file.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each check.")] = 60.0,
 ) -> None:
     """Check one implementation, in a process of its own."""
+    from harness.cli import outputs
     from harness.report import terminal
     from harness.run import parent
 
     require_writable(json_file)
+    outputs.require_places(junit, html)
     if not _MIN_TIMEOUT_S <= timeout <= _MAX_TIMEOUT_S:  # neither holds for NaN
         raise Misuse(
             f"--timeout must be a number of seconds from {_MIN_TIMEOUT_S:g} to "
@@ -61,6 +65,7 @@ def check(
         raise Misuse(str(refused)) from refused
     if json_file is not None:
         write_json(json_file, target, progress)
+    outputs.write(progress.done, junit, html)
     terminal.show(screen, title(progress), progress.done)
     for line in _known_causes(terminal.broken(progress.done)):
         screen.print(line, style="yellow", soft_wrap=True)

@@ -41,19 +41,19 @@ def require_folders(baselines: Path, known: Path) -> None:
             )
 
 
-def require_writable(path: Path | None) -> None:
+def require_writable(path: Path | None, option: str = "--json") -> None:
     """Raise Misuse if a result could not be written, before minutes of checks; leaves no file."""
     if path is None:
         return
     if path.is_dir():  # an empty path is a folder too
-        raise Misuse(f"--json: must be a file, got the folder {str(path)!r}")
+        raise Misuse(f"{option}: must be a file, got the folder {str(path)!r}")
     if not path.resolve().parent.is_dir():
-        raise Misuse(f"--json: no such folder: {path.resolve().parent}")
+        raise Misuse(f"{option}: no such folder: {path.resolve().parent}")
     there = path.exists()
     try:
         path.open("a", encoding="utf-8").close()
     except OSError as error:
-        raise Misuse(f"--json: {path} cannot be written: {error.strerror}") from error
+        raise Misuse(f"{option}: {path} cannot be written: {error.strerror}") from error
     if not there:
         path.unlink()
 

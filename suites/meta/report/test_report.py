@@ -194,6 +194,31 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
     assert set(inside) <= set(ids)
 
 
+LANDMARKS = {"section": "region", "form": "search", "nav": "navigation", "main": "main"}
+
+
+def test_landmarks_have_names_of_their_own(page):
+    """Two places with one role and one name cannot be told apart by who hears them."""
+    names = [
+        (a.get("role", LANDMARKS.get(tag)), a.get("aria-label") or a.get("aria-labelledby"))
+        for tag, a in page.tags
+        if tag in LANDMARKS or a.get("role") == "region"
+    ]
+    named = [pair for pair in names if pair[1]]
+    assert len(named) > 8
+    assert len(named) == len(set(named))
+
+
+def test_a_name_that_is_heard_holds_what_is_seen(page):
+    """A link or button with a label of its own must hold the words that stand on it."""
+    labelled = [tag for tag, a in page.tags if tag in {"a", "button"} and "aria-label" in a]
+    assert not labelled
+    cells = re.findall(r"<a [^>]*data-cell[^>]*>(.*?)</a>", page.text, re.S)
+    assert "ours, values: 1 fixed · 1 pass" in {
+        " ".join(re.sub("<[^>]*>", "", c.replace("<small>", " · ")).split()) for c in cells
+    }
+
+
 def test_nothing_is_loaded_from_elsewhere(page):
     """Links and namespaces may name other places, but the browser fetches nothing from there."""
     assert not page.attributes("src")
