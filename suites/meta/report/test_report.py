@@ -15,8 +15,11 @@ from harness.gate.baselines import Baselines, key_of
 from harness.gate.verdict import judge
 from harness.law import Layer
 from harness.report import html, status
+from harness.report.comment import to_comment
+from harness.report.summary import to_markdown
 from harness.results.finding import RED, Finding, Kind, Status
 from harness.results.folder import RunInfo
+from harness.results.groups import groups
 from harness.results.record import finish, rows, to_frame
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
@@ -273,6 +276,20 @@ def test_drift_and_stale_entries_and_other_tests_are_named(page):
     assert "4,096 4,608 +512" in page.prose
     assert "B7 matches nothing that ran" in page.prose
     assert "suites/meta/test_x.py::test_y" in page.prose
+
+
+def test_page_comment_and_summary_count_alike(page, verdict, frame):
+    """The same kinds of failure, each with the same number of cases."""
+    cards = re.findall(
+        r'<h3>.*?</svg>(\S+) <span class="check">(.*?)</span> <span class="count">\w+ in (\d+) ',
+        page.text,
+    )
+    kinds = [(g.first.subject, g.checks, str(g.size)) for g in groups(verdict.broken)]
+    assert sorted(cards) == sorted(kinds)
+    lines = re.findall(r"^\| \w+ \| `(\S+)` \| (.*?) \| (\d+) ", to_comment(verdict), re.M)
+    assert sorted(lines) == sorted(kinds)
+    commands = to_markdown(frame, verdict).partition("the first of each kind")[2]
+    assert commands.partition("##")[0].count("\n- ") == len(kinds)
 
 
 def test_messages_are_escaped(page):
