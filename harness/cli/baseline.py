@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import BASELINES, BROKEN, KNOWN, RESULTS, Baselines, Known, Misuse, Results
+from harness.cli.common import (
+    BASELINES,
+    BROKEN,
+    KNOWN,
+    RESULTS,
+    Baselines,
+    Known,
+    Misuse,
+    Results,
+    say,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,15 +89,15 @@ def _update(frame: pd.DataFrame, run: RunInfo, baselines: Path, known: Path) -> 
     refiled = known_update.update(causes, frame, whole=whole)
     done = held.update(refiled.frame, whole=whole)
     touched = [*files.write(held, baselines), *known_files.write(causes, known)]
-    typer.echo(f"{done.added} rows added, {done.changed} changed, {done.dropped} dropped")
+    say(f"{done.added} rows added, {done.changed} changed, {done.dropped} dropped")
     if done.claims:
-        typer.echo(f"{done.claims} counts of claims changed")
+        say(f"{done.claims} counts of claims changed")
     if refiled.moved or refiled.dropped:
-        typer.echo(f"{refiled.moved} cases of known failures moved, {refiled.dropped} dropped")
+        say(f"{refiled.moved} cases of known failures moved, {refiled.dropped} dropped")
     for path in touched:
-        typer.echo(f"  {path}")
+        say(f"  {path}")
     for record in done.refused:
-        typer.echo(f"refused, {record.status}: {record.subject} {record.check} {record.case}")
+        say(f"refused, {record.status}: {record.subject} {record.check} {record.case}")
     raise typer.Exit(BROKEN if done.refused else 0)
 
 
@@ -106,9 +116,9 @@ def _file(cause: str, frame: pd.DataFrame, known: Path, selection: dict[str, lis
         )
     except known_update.CannotFile as error:
         raise Misuse(str(error)) from error
-    typer.echo(f"{len(filed.added)} cases filed under {cause}")
+    say(f"{len(filed.added)} cases filed under {cause}")
     for path in known_files.write(causes, known):
-        typer.echo(f"  {path}")
+        say(f"  {path}")
     for place in filed.refused:
-        typer.echo(f"refused, never a known failure (crash, hang or no memory): {' '.join(place)}")
+        say(f"refused, never a known failure (crash, hang or no memory): {' '.join(place)}")
     raise typer.Exit(BROKEN if filed.refused else 0)

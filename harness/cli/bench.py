@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.common import Misuse, require_writable
+from harness.results.files import write_atomically
 
 
 def bench(
@@ -49,4 +50,4 @@ def bench(
     text = json.dumps(figures, indent=1)
     typer.echo(text)
     if json_file is not None:
-        json_file.write_text(text + "\n", encoding="utf-8")
+        write_atomically(json_file, text + "\n")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import BROKEN, KNOWN, Misuse, console, require_writable
+from harness.cli.common import BROKEN, KNOWN, Misuse, console, require_writable, say
+from harness.results.files import write_atomically
 from harness.results.finding import Status
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def check(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every record to this file.")
     ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Draw the report as this .html file.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each check.")] = 60.0,
     max_failures: Annotated[
         int | None, typer.Option(min=1, help="Stop at this many broken checks.")
@@ -51,11 +54,13 @@ def check(
 
     ^C shows what is known by then.
     """
+    from harness.cli import outputs
     from harness.cli.watch import watch
     from harness.report import terminal
     from harness.run import parent
 
     require_writable(json_file)
+    outputs.require_places(junit, html)
     if not _MIN_TIMEOUT_S <= timeout <= _MAX_TIMEOUT_S:  # neither holds for NaN
         raise Misuse(
             f"--timeout must be a number of seconds from {_MIN_TIMEOUT_S:g} to "
@@ -72,9 +77,10 @@ def check(
         raise Misuse(str(refused)) from refused
     try:
         _show(outcome, screen)
-    finally:  # where the table cannot be shown, the file is all there is
+    finally:  # where the table cannot be shown, the files are all there is
         if json_file is not None:
             write_json(json_file, target, outcome)
+        outputs.write(outcome.progress.done, junit, html)
     done = outcome.progress.done
     if outcome.status is not None:
         raise typer.Exit(outcome.status)
@@ -89,7 +95,7 @@ def _show(outcome: Outcome, screen: Console) -> None:
 
     done = outcome.progress.done
     if not done:
-        typer.echo(f"{outcome.stopped} before a check had ended", err=True)
+        say(f"{outcome.stopped} before a check had ended", err=True)
         return
     stopped = f"{outcome.stopped}, {outcome.left} not run" if outcome.stopped else ""
     terminal.show(screen, outcome.title, done, stopped=stopped)
@@ -133,6 +139,6 @@ def write_json(path: Path, target: str, outcome: Outcome) -> None:
         "records": [json.loads(record.to_json()) for record in progress.done],
     }
     try:
-        path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+        write_atomically(path, json.dumps(data, indent=1))
     except OSError as error:
         raise Misuse(f"--json: {path} cannot be written: {error.strerror}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import BROKEN, RESULTS, Misuse
+from harness.cli.common import BROKEN, RESULTS, Misuse, say
 
 if TYPE_CHECKING:
     from harness.fuzz.campaign import Done, Task
@@ -65,15 +65,15 @@ def fuzz(
         ):
             found.add(key)
             campaign.keep(done, finds)
-            typer.echo(f"{done.find.subject}: {done.find.check} breaks: {done.find.message}")
-            typer.echo(
+            say(f"{done.find.subject}: {done.find.check} breaks: {done.find.message}")
+            say(
                 f"  harness check {done.task.target} --case {done.find.case} "
                 f"--check {done.find.check}"
             )
         if time.monotonic() - said > _SAID_EVERY_S:
             said = time.monotonic()
-            typer.echo(f"{examples} histories, {len(found)} finds, seed {done.task.seed}", err=True)
-    typer.echo(f"{examples} histories, {len(found)} finds")
+            say(f"{examples} histories, {len(found)} finds, seed {done.task.seed}", err=True)
+    say(f"{examples} histories, {len(found)} finds")
     raise typer.Exit(BROKEN if found else 0)
 
 

@@ -18,13 +18,18 @@ from harness.cli.common import (
     Required,
     Results,
     require_folders,
+    say,
 )
+from harness.results.files import write_together
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.gate.verdict import Verdict
     from harness.report.past import Past
+
+_SHOWN = 10  # broken checks, and drifted integers
+_CLIPPED = 200  # characters of a message
 
 
 def gate(
@@ -57,7 +62,7 @@ def merge(
         except merging.MergeError as error:
             raise Misuse(str(error)) from error
         for shard in merged.absent:
-            typer.echo(f"shard {shard} is missing", err=True)
+            say(f"shard {shard} is missing", err=True)
         frame, verdict = gate_results(out, baselines, known, require, whole=True)
         draw_report(frame, verdict, out)
     raise typer.Exit(verdict.exit_status)
@@ -91,26 +96,53 @@ def gate_results(
 
     require_folders(baselines, known)
     frame, verdict = verdicts.read(out, baselines, known, require, need_whole=whole)
-    (out / "summary.md").write_text(summary.to_markdown(frame, verdict), encoding="utf-8")
-    (out / comment.FILE).write_text(comment.to_comment(verdict), encoding="utf-8")
-    (out / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1), encoding="utf-8")
-    junit.write(frame, verdict, out / "junit.xml")
-    typer.secho(verdict.headline, fg="red" if verdict.red else "green", bold=True)
-    for drift in verdict.drift[:10]:
-        typer.echo(f"  drift: {drift}")
+    write_together(
+        {
+            out / "summary.md": summary.to_markdown(frame, verdict),
+            out / comment.FILE: comment.to_comment(verdict),
+            out / "verdict.json": json.dumps(verdict.to_json(), indent=1),
+            out / "junit.xml": junit.to_xml(frame, verdict),
+        }
+    )
+    _show(verdict)
+    say(f"  {out / 'summary.md'}")
+    return frame, verdict
+
+
+def _show(verdict: Verdict) -> None:
+    """Print which run it was, the verdict, and the first of what makes it red."""
+    say(verdict.of)
+    say(verdict.headline, fg="red" if verdict.red else "green", bold=True)
+    _show_broken(verdict)
+    for drift in verdict.drift[:_SHOWN]:
+        say(f"  drift: {drift}")
+    if verdict.without_baselines:
+        say("  no baselines: no integer was compared", fg="yellow")
     if verdict.drift or verdict.no_baseline:
-        typer.echo(
+        say(
             f"  {len(verdict.drift)} drifted, {verdict.no_baseline} without a baseline; "
             "`harness baseline update` takes them over"
         )
     if verdict.no_claims:
-        typer.echo(f"  no baseline of claims for: {', '.join(verdict.no_claims)}")
+        say(f"  no baseline of claims for: {', '.join(verdict.no_claims)}")
     for found in verdict.stale:
-        typer.echo(f"  stale: {found}")
+        say(f"  stale: {found}")
     for item in verdict.outside:
-        typer.echo(f"  other test: {item}")
-    typer.echo(f"  {out / 'summary.md'}")
-    return frame, verdict
+        say(f"  other test: {item}")
+
+
+def _show_broken(verdict: Verdict) -> None:
+    """The first broken checks, one of each kind before a second of any, and how to repeat them."""
+    from harness.results.record import rows
+    from harness.results.text import cut
+
+    for row in rows(verdict.broken.head(_SHOWN)):
+        at = "" if row.first_bad is None else f", first bad position {row.first_bad}"
+        what = " ".join(filter(None, (row.subject, row.check, row.case)))
+        say(f"  {row.status}: {what}{at}: {cut(row.message, _CLIPPED)}")
+        say(f"    {row.reproduce or row.item}")
+    if (left := len(verdict.broken) - _SHOWN) > 0:
+        say(f"  and {left} more broken checks")
 
 
 def draw_report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
@@ -118,7 +150,10 @@ def draw_report(frame: pd.DataFrame, verdict: Verdict, out: Path) -> None:
     from harness.results.folder import Folder
 
     run = Folder(out).read_run()
-    typer.echo(f"  {build(frame, verdict, out / 'index.html', _past(frame), run)}")
+    past, unread = _past(frame, verdict)
+    for name, why in unread.items():
+        say(f"  history: {name} cannot be read, and is left out: {why}", err=True)
+    say(f"  {build(frame, verdict, out / 'index.html', past, run, unread)}")
 
 
 def _picture(frame: pd.DataFrame, path: Path) -> None:
@@ -126,19 +161,23 @@ def _picture(frame: pd.DataFrame, path: Path) -> None:
     from harness.report import picture
 
     try:
-        typer.echo(f"  {picture.write(frame, path)}")
+        say(f"  {picture.write(frame, path)}")
     except ValueError as empty:
         raise Misuse(f"--picture: {empty}") from empty
 
 
-def _past(frame: pd.DataFrame) -> Past | None:
-    """The history, if this run is the last that it holds."""
+def _past(frame: pd.DataFrame, verdict: Verdict) -> tuple[Past | None, dict[str, str]]:
+    """The history, if this run is the last that it holds; and what cannot be read of it."""
     from harness.report.past import past
+    from harness.results.folder import HISTORY
     from harness.results.history import History, HistoryError
 
+    if not Path(HISTORY).is_dir():  # none is kept
+        return None, {}
     try:
         history = History()
         runs = history.runs()
-        return past(history) if runs and runs[-1] in set(frame["run"]) else None
-    except HistoryError:  # none is kept, or duckdb is not installed
-        return None
+        held = past(history, verdict.drift) if runs and runs[-1] in set(frame["run"]) else None
+        return held, history.unread()
+    except HistoryError as error:
+        return None, {HISTORY: str(error)}

@@ -6,19 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.common import BASELINES, KNOWN, RESULTS, Baselines, Known, Results, console
+from harness.cli.common import BASELINES, KNOWN, RESULTS, Baselines, Known, Results, console, say
 from harness.results.folder import HISTORY
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from harness.report.past import Kind
     from harness.results.history import History
 
 app = typer.Typer(help="Runs that are kept: what changed, and since when.", no_args_is_help=False)
 
 Store = Annotated[str, typer.Option(help="Folder or fsspec URL of the kept runs.")]
-_SHOWN = 30
+_SHOWN = 30  # kinds of change; of broken checks none is left out
+#: What `Kind.cells` hold.
+BROKEN_COLUMNS = ("subject", "check", "now", "since", "cases", "the first")
+CHANGED_COLUMNS = ("subject", "check", "what", "before", "now", "cases", "the first")
 
 
 @app.callback(invoke_without_command=True)
@@ -30,14 +35,21 @@ def show(
     """List the last runs, what changed with the last one, and where run times jumped."""
     if context.invoked_subcommand is not None:
         return
+    from harness.report import past
+
     history = _open(store)
-    if not history.runs():
-        typer.echo(f"no runs in {store}; `harness history add` keeps one")
+    for name, why in history.unread().items():
+        say(f"{name} cannot be read, and is left out: {why}", err=True)
+    if not (runs := history.runs()):
+        say(f"no runs in {store}; `harness history add` keeps one")
         return
     screen = console()
     _show_nights(screen, history, last)
-    _show_table(screen, "Broken, and since which run", history.broken_since())
-    _show_table(screen, "Changed with the last run", history.changes())
+    broken = past.broken_kinds(history.broken_since(), runs[-1])
+    _show_table(screen, "Broken, and since which run", BROKEN_COLUMNS, broken, len(broken))
+    changed = past.changed_kinds(history.changes())
+    red = sum(kind.red for kind in changed)
+    _show_table(screen, "Changed with the last run", CHANGED_COLUMNS, changed, max(red, _SHOWN))
     for slower in history.steps():
         step = slower.step
         screen.print(
@@ -64,7 +76,7 @@ def add(
     run = Folder(out).read_run().run
     history.add(frame, run, red=verdict.red, headline=verdict.headline)
     gone = history.prune(keep)
-    typer.echo(f"{run}: {len(frame)} records kept in {store}; {len(gone)} older runs deleted")
+    say(f"{run}: {len(frame)} records kept in {store}; {len(gone)} older runs deleted")
 
 
 def _open(store: str) -> History:
@@ -87,16 +99,19 @@ def _show_nights(console: Console, history: History, last: int) -> None:
     console.print(table)
 
 
-def _show_table(console: Console, title: str, rows: pd.DataFrame) -> None:
-    """Print a title and the first rows; nothing if there are none."""
+def _show_table(
+    console: Console, title: str, columns: Sequence[str], kinds: Sequence[Kind], shown: int
+) -> None:
+    """Print a title and the first kinds, a row each; nothing if there are none."""
     from rich.table import Table
 
-    if rows.empty:
+    if not kinds:
         return
-    table = Table(*map(str, rows.columns), box=None, pad_edge=False, title=f"\n{title}")
-    table.title_justify = "left"
-    for row in rows.head(_SHOWN).itertuples(index=False):
-        table.add_row(*("-" if value is None else str(value) for value in row))
+    table = Table(box=None, pad_edge=False, title=f"\n{title}", title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="right" if name == "cases" else "left", overflow="fold")
+    for kind in kinds[:shown]:
+        table.add_row(*kind.cells)
     console.print(table)
-    if len(rows) > _SHOWN:
-        console.print(f"and {len(rows) - _SHOWN} more")
+    if len(kinds) > shown:
+        say(f"and {len(kinds) - shown} more kinds of change")

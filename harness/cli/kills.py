@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from harness.cli.common import BROKEN, RESULTS, Results
+from harness.cli.common import BROKEN, RESULTS, Results, say
 
 
 def kills(out: Results = RESULTS) -> None:
@@ -13,14 +13,14 @@ def kills(out: Results = RESULTS) -> None:
     from harness.report import kills as table
 
     for kind, package in absent().items():
-        typer.echo(f"{kind}: not planted, {package} is not installed")
+        say(f"{kind}: not planted, {package} is not installed")
     rows = []
     for row in table.run():
         rows.append(row)
         caught = ", ".join(check for check, _, _ in row.checks) or "nothing"
         missed = f"; MISSED by {', '.join(row.missed_by)}" if row.missed_by else ""
         expected = ", ".join(row.expected) or "any check"
-        typer.echo(f"{row.name}: caught by {caught} (expected: {expected}){missed}")
+        say(f"{row.name}: caught by {caught} (expected: {expected}){missed}")
     caught_all = sum(row.is_caught for row in rows)
-    typer.echo(f"caught {caught_all} of {len(rows)}; {table.write(rows, out)}")
+    say(f"caught {caught_all} of {len(rows)}; {table.write(rows, out)}")
     raise typer.Exit(0 if caught_all == len(rows) else BROKEN)

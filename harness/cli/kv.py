@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.common import BROKEN, Misuse, console
-from harness.results.text import printable
+from harness.results.text import escaped
 
 if TYPE_CHECKING:
     from harness.estimate.geometry import Geometry
@@ -128,7 +128,7 @@ def kv(
                 rows += table.peer_rows(geometry, request)
             answers.append((geometry, rows))
     except (GeometryError, RequestError) as error:
-        raise Misuse(printable(str(error))) from error
+        raise Misuse(escaped(str(error))) from error
     _print(answers, request, as_json=as_json, layers=layers)
     missing = [
         f"{geometry.name}: {row.name} has no figure: {row.note}"
@@ -137,7 +137,7 @@ def kv(
         if row.name in runtime and row.nbytes is None
     ]
     for why in missing:
-        typer.echo(f"harness: {printable(why)}", err=True)
+        typer.echo(f"harness: {escaped(why)}", err=True)
     raise typer.Exit(BROKEN if missing else 0)
 
 

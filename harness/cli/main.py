@@ -19,7 +19,7 @@ from harness import __version__
 from harness.cli import baseline, bench, check, fuzz, gate, history, kills, kv, signals
 from harness.cli import list as listing
 from harness.cli import run as running
-from harness.cli.common import MISUSE, Misuse
+from harness.cli.common import MISUSE, Misuse, say
 
 _CLOSED = "standard output was closed before everything was written"
 
@@ -150,7 +150,7 @@ def _status() -> int:
     try:
         app()
     except one_line as error:
-        typer.echo(f"harness: {error}", err=True)
+        say(f"harness: {error}", err=True)
         return MISUSE
     except SystemExit as ended:  # how typer ends every command
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)

@@ -22,6 +22,7 @@ from harness.cli.common import (
     Required,
     Results,
     require_folders,
+    say,
 )
 from harness.cli.gate import draw_report, gate_results
 
@@ -62,12 +63,14 @@ def run(
 
 def _run(command: list[str], out: Path, lock: Lock, *, lower: bool) -> None:
     """Run pytest, and lower programs before it.  Raises Misuse or Exit if no check was to run."""
+    from harness.results import origin
     from harness.results.folder import Folder, RunInfo
     from harness.results.recorder import new_run_id
 
     folder = Folder(out)
     # First of all, the last run is taken away: whatever ends this one, no old verdict stands.
     begun = RunInfo(new_run_id(), arguments=command[2:])
+    origin.note(begun)
     folder.start(begun)
     if lower:
         _lower_programs()
@@ -79,7 +82,7 @@ def _run(command: list[str], out: Path, lock: Lock, *, lower: bool) -> None:
         return
     if status in {4, 5}:  # pytest has printed why
         raise Misuse("pytest selected nothing" if status == 5 else "pytest refused its options")
-    typer.echo(f"harness: pytest ended with status {status} before any check", err=True)
+    say(f"harness: pytest ended with status {status} before any check", err=True)
     raise typer.Exit(BROKEN)
 
 
@@ -91,5 +94,5 @@ def _lower_programs() -> None:
     for n, done in enumerate(prelower(), 1):
         if done.error or done.seconds > 1:  # the others were in the cache
             said = done.error or f"{done.seconds:.0f} s"
-            typer.echo(f"lowered {n}: {done.target} {done.model}, {said}", err=True)
-    typer.echo(f"programs ready after {time.monotonic() - began:.0f} s", err=True)
+            say(f"lowered {n}: {done.target} {done.model}, {said}", err=True)
+    say(f"programs ready after {time.monotonic() - began:.0f} s", err=True)

@@ -7,9 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import typer
-
 from harness.cli import signals
+from harness.cli.common import say
 from harness.results.text import cut
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def watch(
                     bar.update(task, description=note, completed=done, total=total)
                     if quiet and time.monotonic() - said > _SAID_EVERY_S:
                         said = time.monotonic()
-                        typer.echo(out.count(bad), err=True)
+                        say(out.count(bad), err=True)
                     if max_failures is not None and bad >= max_failures and out.left:
                         out.stopped = f"stopped at {bad} broken"
                         break
@@ -113,6 +112,6 @@ def _show_first(console: Console, record: Record, *, quiet: bool) -> None:
 
     text = f"first broken: {record.check} {record.case}: {cut(record.message, _CLIPPED)}"
     if quiet:
-        typer.echo(text, err=True)  # stdout has the table, and nothing else
+        say(text, err=True)  # stdout has the table, and nothing else
     else:
         console.print(Text(text, style="red"), soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles import Honours, Request
 from harness.estimate.table import Row
-from harness.results.text import printable
+from harness.results.text import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,7 @@ def show(
     from rich.text import Text
 
     def say(text: str) -> None:
-        console.print(Text(printable(text)))
+        console.print(Text(escaped(text)))
 
     say(headline(geometry))
     for fact in geometry.facts:
@@ -42,7 +42,7 @@ def show(
     for line in rows:
         known = line.evidence if line.nbytes is not None else line.note
         cells = (line.name, line.honours, *_numbers(line, erring=erring), known)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+        table.add_row(*(Text(escaped(cell)) for cell in cells))
     console.print(table)
     if erring:
         say("error: relative to the bytes that llama.cpp allocates")

@@ -110,6 +110,11 @@ class Baselines:
         self.schemes = {name: dict(held) for name, held in (schemes or {}).items()}
         self.claims = claims or Claims()
 
+    @property
+    def empty(self) -> bool:
+        """True if there is no row of integers at all."""
+        return not any(self.schemes.values())
+
     def of(self, record: Record) -> Values | None:
         """The baseline integers of a record; None if it has no row."""
         return self.schemes.get(record.scheme, {}).get(key_of(record))

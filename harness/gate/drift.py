@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from packaging.version import InvalidVersion, Version
 
-from harness.results.record import write_atomically
+from harness.results.files import write_atomically
 
 if TYPE_CHECKING:
     from harness.results.record import Record, Row

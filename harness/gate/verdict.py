@@ -13,6 +13,7 @@ from harness.gate import known_files
 from harness.gate.baselines import Baselines
 from harness.gate.drift import CLAIMS, Drift
 from harness.gate.known import Cause, Stale
+from harness.results import origin
 from harness.results.complete import completed
 from harness.results.complete import strays as strays_of
 from harness.results.finding import RED, Status
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Of the run, in `Verdict.to_json`.
+_OF_THE_RUN = ("run", "began", "commit", "branch", "changed")
 _PYTEST_ENDINGS = {
     2: "was interrupted",
     3: "had an internal error",
@@ -37,13 +40,15 @@ _PYTEST_ENDINGS = {
 class Verdict:
     """What the gate says about a run.
 
-    reasons: why it is red; empty if it is green.  counts: records by status.  broken: the rows of
-    the frame that make it red, starting with the first of each kind of failure.  no_baseline: the
-    number of records with integers but no baseline row.  no_claims: subjects without a baseline
-    of claims.  known: (cause, number of records that it explains).  outside: failures of tests
-    that are not conformance checks.
+    run: which run it is of.  reasons: why it is red; empty if it is green.  counts: records by
+    status.  broken: the rows of the frame that make it red, starting with the first of each kind
+    of failure.  no_baseline: the number of records with integers but no baseline row.  no_claims:
+    subjects without a baseline of claims.  known: (cause, number of records that it explains).
+    outside: failures of tests that are not conformance checks.  without_baselines: there is not
+    one row of integers to compare with.
     """
 
+    run: RunInfo = field(default_factory=lambda: RunInfo(""))
     reasons: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     broken: pd.DataFrame = field(default_factory=lambda: to_frame([]))
@@ -55,6 +60,7 @@ class Verdict:
     no_baseline: int = 0
     no_claims: list[str] = field(default_factory=list)
     whole: bool = False
+    without_baselines: bool = False
 
     @property
     def red(self) -> bool:
@@ -77,6 +83,11 @@ class Verdict:
         return f"Green: {holds}"
 
     @property
+    def of(self) -> str:
+        """Which run it is of, in one line: id, time, commit and branch."""
+        return origin.said(self.run)
+
+    @property
     def colour(self) -> str:
         """The verdict in one to four words, for a title."""
         if self.red:
@@ -86,12 +97,14 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain data."""
         data = {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "run": self.run.run,
             "broken": self.broken["item"].tolist(),
             "drift": [asdict(drift) for drift in self.drift],
             "known": [_cause_json(cause, records) for cause, records in self.known],
             "stale": [{"subject": found.subject, "id": found.id} for found in self.stale],
         }
-        return {"red": self.red, "headline": self.headline, **data}
+        which = {name: getattr(self.run, name) for name in _OF_THE_RUN}
+        return {**which, "red": self.red, "headline": self.headline, **data}
 
 
 def judge(
@@ -114,6 +127,7 @@ def judge(
     explained = frame.loc[frame["status"] == Status.KNOWN.value, "known"].value_counts()
     absent_subjects = frame[frame["status"] == Status.NOT_INSTALLED.value]
     out = Verdict(
+        run=run,
         counts={
             str(status): int(n) for status, n in frame["status"].value_counts(sort=False).items()
         },
@@ -126,6 +140,7 @@ def judge(
         no_baseline=len(comparison.unknown),
         no_claims=baselines.claims.unknown(frame) if run.whole else [],
         whole=run.whole,
+        without_baselines=baselines.empty,
     )
     absent = [f"shard {shard} did not come back" for shard in run.absent]
     out.reasons = [
@@ -135,6 +150,8 @@ def judge(
         *_required(frame, required),
         *strays,
     ]
+    if run.whole and baselines.empty and comparison.unknown:
+        out.reasons.append("there are no baselines: no integer was compared")
     if need_whole and not run.whole:
         out.reasons.append("the run was not whole")
     return out

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from harness.gate.drift import CLAIMS
+from harness.report import markdown
 from harness.report import status as looks
+from harness.report.markdown import code, prose
 from harness.results.finding import Status
 from harness.results.groups import groups
 from harness.results.record import rows
-from harness.results.text import cut, number
+from harness.results.text import cut, escaped, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +32,6 @@ LINK = "REPORT_URL"
 #: GitHub allows 65,536 characters; people read far fewer.
 LONGEST = 20_000
 _KINDS = 10  # the most kinds of failure, drifted integers or other tests to list
-_CLIPPED = 300  # characters of a message or a case
 
 
 def to_comment(verdict: Verdict) -> str:
@@ -42,7 +43,7 @@ def to_comment(verdict: Verdict) -> str:
         "\n".join(_changed(verdict)),
         f"[The full report]({LINK}) is an artifact of this run: its `index.html` opens offline.",
     ]
-    return _fit([part for part in parts if part])
+    return escaped(_fit([part for part in parts if part]), keep="\n")
 
 
 def _fit(parts: list[str]) -> str:
@@ -62,11 +63,16 @@ def _fit(parts: list[str]) -> str:
 
 def _verdict(verdict: Verdict) -> Iterator[str]:
     counts = looks.ordered(verdict.counts)
-    yield f"**{'; '.join(verdict.reasons) or 'every check that ran holds, or is a known failure'}**"
+    yield prose(verdict.of)
+    yield ""
+    reasons = "; ".join(map(prose, verdict.reasons))
+    yield f"**{reasons or 'every check that ran holds, or is a known failure'}**"
     yield ""
     yield ", ".join(f"{n:,} {status.replace('-', ' ')}" for status, n in counts) + "."
     if not verdict.whole:
         yield "The run was not whole: this says nothing about what it left out."
+    if verdict.without_baselines:
+        yield "There are no baselines: no integer was compared."
 
 
 def _broken(broken: pd.DataFrame) -> Iterator[str]:
@@ -77,13 +83,18 @@ def _broken(broken: pd.DataFrame) -> Iterator[str]:
     yield from ("### What broke", "", "| | subject | check | cases | first bad | message |")
     yield "|---|---|---|---:|---:|---|"
     shown = found[:_KINDS]
-    for r, count in shown:
-        bad, says = number(r.first_bad), _code(r.message) if r.message else ""
-        yield f"| {r.status} | {_code(r.subject)} | {r.check} | {count:,} | {bad} | {says} |"
+    for group in shown:
+        r, count = group.first, f"{group.size:,}{group.where}"
+        bad, says = number(r.first_bad), code(r.message) if r.message else ""
+        checks = prose(group.checks)
+        yield f"| {r.status} | {code(r.subject)} | {checks} | {count} | {bad} | {says} |"
     if len(found) > len(shown):
         yield f"\nand {len(found) - len(shown):,} more kinds."
     yield "\nTo repeat the first of each:\n\n```"
-    yield from (_flat(group.first.reproduce or group.first.item) for group in shown)
+    yield from (
+        cut((group.first.reproduce or group.first.item).replace("```", "'''"), markdown.LONGEST)
+        for group in shown
+    )
     yield "```"
 
 
@@ -92,18 +103,16 @@ def _changed(verdict: Verdict) -> Iterator[str]:
     lines = [
         *_listed(map(_drifted, verdict.drift)),
         *_listed(
-            f"{_code(r.subject)} {r.check}: known failure {_code(r.known)} passes"
+            f"{code(r.subject)} {r.check}: known failure {code(r.known)} passes"
             for r in _fixed(verdict.broken)
         ),
-        *_listed(
-            f"{_code(e.subject)} {_code(e.id)} matches nothing any more" for e in verdict.stale
-        ),
-        *_listed(f"other test: {_code(test)}" for test in verdict.outside),
+        *_listed(f"{code(e.subject)} {code(e.id)} matches nothing any more" for e in verdict.stale),
+        *_listed(f"other test: {code(test)}" for test in verdict.outside),
     ]
     if verdict.no_baseline:
         lines.append(f"- {verdict.no_baseline:,} records with integers have no baseline yet")
     if verdict.no_claims:
-        lines.append(f"- no baseline of claims yet: {_code(', '.join(verdict.no_claims))}")
+        lines.append(f"- no baseline of claims yet: {code(', '.join(verdict.no_claims))}")
     if lines:
         yield from ("### Changed since the baseline", "", *lines)
     if verdict.drift or verdict.no_baseline or verdict.no_claims:
@@ -115,8 +124,8 @@ def _drifted(drift: Drift) -> str:
     by = ""
     if drift.baseline is not None and drift.now is not None:
         by = f" ({drift.now - drift.baseline:+,})"
-    what = "claims" if drift.integer == CLAIMS else f"{_code(drift.case)} {drift.integer}"
-    return f"{_code(drift.subject)} {drift.check} {what}: {was} → {now}{by}"
+    what = "claims" if drift.integer == CLAIMS else f"{code(drift.case)} {drift.integer}"
+    return f"{code(drift.subject)} {drift.check} {what}: {was} → {now}{by}"
 
 
 def _fixed(broken: pd.DataFrame) -> Iterator[Row]:
@@ -130,13 +139,3 @@ def _listed(texts: Iterable[str]) -> Iterator[str]:
     yield from (f"- {text}" for text in held[:_KINDS])
     if len(held) > _KINDS:
         yield f"- and {len(held) - _KINDS:,} more"
-
-
-def _code(text: str) -> str:
-    """The text as inline code, so that it cannot become markup or mention anybody."""
-    return f"`{_flat(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
-
-
-def _flat(text: str) -> str:
-    """The text on one line, cut so that it does not swamp the comment."""
-    return cut(text.replace("```", "'''"), _CLIPPED)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.cases.models import tiny
 from harness.report import errorplot, visible
+from harness.results import groups
 from harness.results.finding import Status
 from harness.results.record import rows
 
@@ -36,18 +37,28 @@ class Group:
     """Records of one subject that broke in the same way; the first is shown as the example."""
 
     anchor: str
-    records: list[Row] = field(default_factory=list)
+    held: groups.Group
     example: Example | None = None
+
+    @property
+    def records(self) -> tuple[Row, ...]:
+        """Its records."""
+        return self.held.records
 
     @property
     def first(self) -> Row:
         """The record that represents the group."""
-        return self.records[0]
+        return self.held.first
 
     @property
     def checks(self) -> str:
         """The checks that broke in this way, as text."""
-        return ", ".join(dict.fromkeys(record.check for record in self.records))
+        return self.held.checks
+
+    @property
+    def where(self) -> str:
+        """The dtypes, where others break in another way."""
+        return self.held.where
 
 
 @dataclass
@@ -90,23 +101,9 @@ class Drawings:
         return out
 
 
-def groups(records: Iterable[Row]) -> list[Group]:
-    """Broken records grouped by subject, check, status, kind and exception, in the order given.
-
-    Groups are kept apart by check only for failed checks: an exception or a lost record is one
-    group over all checks.  Messages are for people and do not affect the groups.
-    """
-    found: dict[Hashable, Group] = {}
-    for record in records:
-        check = record.check if record.status == "fail" else ""
-        key = (record.subject, check, record.status, record.kind, record.exception)
-        found.setdefault(key, Group(f"g{len(found)}")).records.append(record)
-    return list(found.values())
-
-
 def broken(verdict: Verdict, drawings: Drawings, limit: int) -> list[Group]:
     """Groups of the records that turn the gate red.  The first `limit` have drawings."""
-    out = groups(rows(verdict.broken))
+    out = [Group(f"g{i}", held) for i, held in enumerate(groups.groups(verdict.broken))]
     for group in out[:limit]:
         group.example = drawings.example(group.first, group.anchor)
     return out

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,8 +27,8 @@ from harness.report import (
 )
 from harness.report import status as looks
 from harness.results import text
+from harness.results.files import write_atomically
 from harness.results.finding import INTEGERS, RED
-from harness.results.record import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +47,14 @@ def build(
     out: Path,
     past: Past | None = None,
     run: RunInfo | None = None,
+    unread: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write the report on a completed frame and its verdict; return the path of the file.
 
     out: a folder, where it becomes ``index.html``, or the name of an .html file.  past: what a
-    history says about this run.  run: adds what only the run itself knows about the machine.  A
-    kill table is shown if its file is next to the page.  Raises ValueError if the verdict's counts
+    history says about this run.  run: adds what only the run itself knows about the machine.
+    unread: what of the history cannot be read, and why.  A kill table is shown if its file is next
+    to the page.  Raises ValueError if the verdict's counts
     are not those of the frame, since nobody would notice that a page mixes two runs.
     """
     counts = Counter(map(str, frame["status"]))
@@ -62,9 +65,10 @@ def build(
         )
     path = out if out.suffix == ".html" else out / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = {"past": past, "kills": kills.read(path.parent)}
+    beside = {"past": past, "unread": unread, "kills": kills.read(path.parent)}
     template = _environment().get_template("template.html.j2")
-    write_atomically(path, template.render(_page(frame, counts, verdict, run) | beside))
+    page = template.render(_page(frame, counts, verdict, run) | beside)
+    write_atomically(path, text.escaped(page, keep="\n\t"))
     return path
 
 

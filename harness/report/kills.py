@@ -8,9 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.results.record import write_atomically
+from harness.results.files import write_atomically
 
 if TYPE_CHECKING:
     from harness.defects import Defect
@@ -98,16 +98,16 @@ def read(folder: Path) -> Kills | None:
     """The table in a folder of results; None if there is none or it cannot be read."""
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Kills(
-            tuple(
-                Row(
-                    row["name"],
-                    row["what"],
-                    tuple((c, b, n) for c, b, n in row["checks"]),
-                    tuple(row["expected"]),
-                )
-                for row in rows
-            )
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return Kills(tuple(map(_from_json, rows)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _from_json(row: Any) -> Row:
+    """The row that was written.  Raises ValueError, KeyError or TypeError for anything else."""
+    checks = tuple((check, broken, run) for check, broken, run in row["checks"])
+    texts = [row["name"], row["what"], *row["expected"], *(check for check, _, _ in checks)]
+    counts = [n for _, *pair in checks for n in pair]
+    if not (all(type(t) is str for t in texts) and all(type(n) is int for n in counts)):
+        raise ValueError("a row holds names, a text and counts")
+    return Row(row["name"], row["what"], checks, tuple(row["expected"]))

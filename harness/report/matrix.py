@@ -49,11 +49,6 @@ class Cell:
         """(status, count) of every other status."""
         return [(s, n) for s, n in looks.ordered(self.counts) if s != self.lead]
 
-    @property
-    def said(self) -> str:
-        """The counts in words."""
-        return ", ".join(f"{n} {looks.look(s).word}" for s, n in looks.ordered(self.counts))
-
 
 @dataclass
 class Line:

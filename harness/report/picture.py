@@ -15,8 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.report import matrix
 from harness.report import status as looks
+from harness.results.files import write_atomically
 from harness.results.finding import NOT_RUN
-from harness.results.record import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

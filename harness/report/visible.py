@@ -6,18 +6,20 @@ with grid lines drawn over it, which keeps a drawing near 1 kB.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
-from harness.results.text import spans
+from harness.results.text import cut, spans
 
 CELL = 12  # px; a letter is still readable, and two panels of 3 rings fit side by side
 _LABEL = 36  # px left of the first column, for the query's position
 _HEAD = 18  # px above the first row, for the key positions
 _FOLD = 20  # runs of at least this many columns that are equal in every row are folded
 _CONTEXT = 2  # columns at either end of such a run that are still drawn
+_COLUMNS, _ROWS = 400, 40  # the most to draw: more can neither be read nor sent to anybody
+_SAID = 2_000  # characters of a drawing in words
 
 #: Letters in the wrong cells, so that they do not depend on colour alone.
 LETTERS = {"extra": "+", "lost": "−", "future": "F"}
@@ -53,7 +55,8 @@ class Drawing:
     """Both sides, on the same grid.
 
     keys, queries: (x or y, text) of the axis labels.  void, lines, own: outlines of the whole
-    grid, of its lines and of the marks at the queries' own positions.
+    grid, of its lines and of the marks at the queries' own positions.  cut: there is more than the
+    rows and columns that are drawn.
     """
 
     width: int
@@ -64,6 +67,7 @@ class Drawing:
     lines: str
     own: str
     panels: list[Panel]
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class _Column:
 
 def draw(raw: Iterable[tuple[int, Sequence[int], Sequence[int]]]) -> Drawing:
     """The drawing of (query position, expected keys, recovered keys) rows; at least one."""
-    rows = [Row(query, frozenset(want), frozenset(have)) for query, want, have in raw]
+    given = [Row(query, frozenset(want), frozenset(have)) for query, want, have in raw]
+    rows = given[:_ROWS]
     columns = _columns(rows)
     width = columns[-1].x + columns[-1].width
     bottom = _HEAD + CELL * len(rows)
@@ -102,29 +107,54 @@ def draw(raw: Iterable[tuple[int, Sequence[int], Sequence[int]]]) -> Drawing:
             _panel("expected by the law", rows, columns, expected=True),
             _panel("recovered from the outputs", rows, columns, expected=False),
         ],
+        cut=len(rows) < len(given) or len(columns) == _COLUMNS,
     )
 
 
 def _columns(rows: Sequence[Row]) -> list[_Column]:
     """A column for every key up to the last that matters; long runs of equal ones are folded."""
-    end = max(max((*row.expected, *row.seen, row.query)) for row in rows) + 1
     out: list[_Column] = []
     x = _LABEL
-    alike = groupby(range(end), key=lambda key: [(row.kind(key), row.query == key) for row in rows])
-    for _, run in alike:
-        for first, last in _fold(list(run)):
+    for run in _alike(rows):
+        for first, last in _fold(*run):
             width = CELL if first == last else 2 * CELL
             out.append(_Column(first, last, x, width))
             x += width
+            if len(out) == _COLUMNS:
+                return out
     return out
 
 
-def _fold(run: list[int]) -> list[tuple[int, int]]:
-    if len(run) < _FOLD:
-        return [(key, key) for key in run]
-    head, tail = run[:_CONTEXT], run[-_CONTEXT:]
-    middle = (run[_CONTEXT], run[-_CONTEXT - 1])
-    return [*((k, k) for k in head), middle, *((k, k) for k in tail)]
+def _alike(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """(first, last) of runs of keys that are equal in every row.
+
+    There are about as many as the rows have keys, whatever the positions are.
+    """
+    named = sorted({k for row in rows for k in (row.query, *row.expected, *row.seen)})
+    end = min(0, named[0])
+    for _, run in groupby(named, lambda key: [(row.kind(key), row.query == key) for row in rows]):
+        first = last = None
+        for key in run:
+            if last is not None and key == last + 1:
+                last = key
+                continue
+            if first is not None and last is not None:
+                yield first, last
+                end = last + 1
+            if key > end:  # keys that no row has: invisible in all
+                yield end, key - 1
+            first = last = key
+        if first is not None and last is not None:
+            yield first, last
+            end = last + 1
+
+
+def _fold(first: int, last: int) -> list[tuple[int, int]]:
+    if last - first + 1 < _FOLD:
+        return [(key, key) for key in range(first, last + 1)]
+    head = [(key, key) for key in range(first, first + _CONTEXT)]
+    tail = [(key, key) for key in range(last - _CONTEXT + 1, last + 1)]
+    return [*head, (first + _CONTEXT, last - _CONTEXT), *tail]
 
 
 def _named(columns: Sequence[_Column]) -> list[_Column]:
@@ -160,7 +190,7 @@ def _said(title: str, rows: Sequence[Row], *, expected: bool) -> str:
         f"query {row.query} {verb} keys {spans(row.expected if expected else row.seen)}"
         for row in rows
     )
-    return f"{title.capitalize()}: {'; '.join(said)}"
+    return cut(f"{title.capitalize()}: {'; '.join(said)}", _SAID)
 
 
 def _lines(columns: Sequence[_Column], n_rows: int, bottom: int) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.results import json_types
-from harness.results.record import Record, write_atomically
+from harness.results.files import write_atomically
+from harness.results.record import Record
 
 #: Default folders: the results of the last run, and the history of runs.
 LATEST = Path("reports/latest")
@@ -50,7 +51,9 @@ class RunInfo:
     failures of tests that are not conformance checks.  exit_status: pytest's; None until it ended.
     shard: "2/4" for the second of four.  of_whole: all shards together make a whole run.  absent:
     for a merged run, the missing shards.  resident_peak_bytes: the largest resident size of a
-    process that ran checks, indicative and never gated.
+    process that ran checks, indicative and never gated.  began: ISO 8601.  commit, branch: of the
+    working directory, "" where git knows none; the commits of merged runs that differ are joined by
+    ", ".  changed: files were changed and not committed.
     """
 
     run: str
@@ -62,6 +65,10 @@ class RunInfo:
     of_whole: bool = False
     absent: list[str] = field(default_factory=list)
     resident_peak_bytes: int | None = None
+    began: str = ""
+    commit: str = ""
+    branch: str = ""
+    changed: bool = False
 
 
 class Folder:

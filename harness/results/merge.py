@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.results.complete import strays
+from harness.results.files import write_atomically
 from harness.results.finding import Status
 from harness.results.folder import Folder, RunInfo
 from harness.results.record import Record
@@ -71,6 +72,10 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
         resident_peak_bytes=max(
             (n for part in parts if (n := part.info.resident_peak_bytes) is not None), default=None
         ),
+        began=min((part.info.began for part in parts if part.info.began), default=""),
+        commit=_joined(part.info.commit for part in parts),
+        branch=_joined(part.info.branch for part in parts),
+        changed=any(part.info.changed for part in parts),
     )
     _write(Folder(out), info, _items(planned, parts), parts)
     return Merged(info, absent)
@@ -122,11 +127,18 @@ def _write(folder: Folder, info: RunInfo, items: Sequence[Record], parts: Sequen
     wanted = {item.item for item in items}
     folder.clear()
     folder.write_collected(replace(item, run=info.run) for item in items)
-    folder.write_run(info)
-    with folder.records.open("w", encoding="utf-8") as out:
-        for record in (r for part in parts for r in part.records):
-            if record.item in wanted or record.status != Status.NOT_INSTALLED:
-                out.write(replace(record, run=info.run).to_json() + "\n")
+    kept = (
+        replace(record, run=info.run).to_json() + "\n"
+        for record in (r for part in parts for r in part.records)
+        if record.item in wanted or record.status != Status.NOT_INSTALLED
+    )
+    write_atomically(folder.records, "".join(kept))
+    folder.write_run(info)  # last: without it the folder is no run
+
+
+def _joined(names: Iterable[str]) -> str:
+    """The distinct names; parts of one run have one in common."""
+    return ", ".join(dict.fromkeys(name for name in names if name))
 
 
 def _exit_status(parts: Sequence[_Part]) -> int | None:

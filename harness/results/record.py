@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from harness.results import finding as declared
@@ -218,13 +216,6 @@ def rows(frame: pd.DataFrame) -> Iterator[Row]:
     """
     held = frame.astype(object).where(frame.notna(), None)
     return cast("Iterator[Row]", held.itertuples(index=False, name="Row"))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old or the new text, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
 
 
 def _strict(value: Any) -> Any:

@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.results import ended, json_types
+from harness.results import ended, json_types, origin
+from harness.results.files import write_atomically
 from harness.results.finding import Status
 from harness.results.folder import Folder, RunInfo
 from harness.results.lock import Lock
-from harness.results.record import Record, write_atomically
+from harness.results.record import Record
 
 
 def new_run_id() -> str:
@@ -96,6 +97,7 @@ class Recorder:
         if not items:
             return
         self.items = {item.item: item for item in items}
+        origin.note(self.info)
         self.info.shard = said["shard"]
         self.info.whole = said["whole"] and not self.info.shard
         self.info.of_whole = said["whole"]

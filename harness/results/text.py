@@ -7,11 +7,22 @@ import re
 from collections.abc import Iterable
 
 _MIB = 2**20
-
-#: Control characters, line separators, marks that turn the direction of text, and surrogates.
+#: What acts on a terminal or on the order of a line, or cannot be seen: controls with ESC, line
+#: separators, marks of direction, tags, halves of a surrogate pair, what is no character.
 _UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\ufffe\uffff\U000e0000-\U000e007f]"
 )
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """The text with every control, mark of direction and lone surrogate written as an escape.
+
+    ESC becomes the four characters of "\\x1b".  A text of a subject, a file or another machine can
+    then neither clear a screen nor reverse a line.  keep: characters to leave, such as "\\n".  To
+    escape twice does no harm.
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
 def number(value: float | None, none: str = "") -> str:
@@ -53,15 +64,6 @@ def plural(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def printable(text: str) -> str:
-    """The text with every character that a terminal obeys, or cannot write, as a visible escape.
-
-    These are C0 and C1 controls (ESC and line breaks among them), overrides of the direction of
-    text, and lone surrogates: "\\x1b[2J" instead of a cleared screen.
-    """
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
-
-
 def holding(n: int, *, all_of_them: bool = False) -> str:
     """ "1 check holds", "2 checks hold", "all 2 checks hold"."""
     every = "all " if all_of_them and n > 1 else ""
@@ -69,8 +71,8 @@ def holding(n: int, *, all_of_them: bool = False) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """The text on one line, cut to `length` characters so that it does not swamp the page."""
-    flat = " ".join(text.split())
+    """The text on one line, escaped, and cut to `length` characters: it does not swamp the page."""
+    flat = escaped(" ".join(text.split()))
     return flat if len(flat) <= length else f"{flat[: length - 1]}…"
 
 
@@ -79,3 +81,14 @@ def shortened(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     return f"{text[:length]}… (cut: {len(text):,} characters)"
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )

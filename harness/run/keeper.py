@@ -10,7 +10,7 @@ from harness.results.ended import exit_words
 from harness.results.lock import BusyError
 from harness.results.record import Record
 from harness.results.recorder import Recorder
-from harness.results.text import number
+from harness.results.text import escaped, number
 
 #: What is said where -k leaves out everything.
 NOTHING_SELECTED = (
@@ -43,7 +43,7 @@ def describe(record: Record) -> str:
     ]
     lines = [f"{record.subject} {record.check} {record.status}: {record.message}"]
     lines += [", ".join(figures)] if figures else []
-    return "\n".join([*lines, f"reproduce: {record.reproduce}"])
+    return escaped("\n".join([*lines, f"reproduce: {record.reproduce}"]), keep="\n")
 
 
 def begin(recorder: Recorder) -> None:

@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from gate_data import CASE, ENTRY, planned, record, row, write_known
+from gate_data import CASE, ENTRY, checkout, record, results, row, write_known
 from subject_files import BAD
 
 from harness import __version__
-from harness.results.folder import Folder, RunInfo
+from harness.results.folder import RunInfo
 from harness.run.parent import PATIENCE
 
 ONE = ("--case", "mistral/prefill-w/float32/b1")
@@ -52,6 +52,16 @@ def test_a_broken_check_is_named_with_all_that_is_needed(harness, tmp_path):
     data = json.loads((tmp_path / "out.json").read_text())
     assert data["subject"] == "narrow"
     assert [r["status"] for r in data["records"]] == ["fail", "fail"]
+
+
+def test_check_writes_junit_and_a_page_for_ci(harness, tmp_path):
+    files = ("--junit", "out.xml", "--html", "out.html")
+    assert harness("check", "bad.py:Narrow", *ONE, *files)[0] == 1
+    assert (tmp_path / "out.xml").read_text("utf-8").count("<failure") == 3  # the verdict is one
+    page = (tmp_path / "out.html").read_text("utf-8")
+    assert "<title>Red: attention conformance</title>" in page
+    assert f"harness check bad.py:Narrow --case {ONE[1]}" in re.sub("</?span>", "", page)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_line_that_reproduces_runs_one_check(harness):
@@ -129,6 +139,8 @@ def test_a_file_that_cannot_be_loaded_is_misuse(harness, tmp_path, text, expecte
         (["bad.py:Mine", "--json", "."], "--json: must be a file, got the folder '.'"),
         (["bad.py:Mine", "--json", ""], "--json: must be a file, got the folder"),
         (["bad.py:Mine", "--json", "bad.py/x"], "--json: no such folder"),
+        (["bad.py:Mine", "--junit", "no/x.xml"], "--junit: no such folder"),
+        (["bad.py:Mine", "--html", "page.txt"], "--html: must end in .html, got 'page.txt'"),
         (["bad.py:Mine", "--json", "/proc/x"], "--json: /proc/x cannot be written"),
         (["bad.py:Mine", "--timeout", "inf"], "--timeout must be a number of seconds from 0.1"),
         (["bad.py:Mine", "--timeout", "nan"], "--timeout must be a number of seconds from 0.1"),
@@ -224,24 +236,6 @@ def test_a_place_for_json_is_tried_before_and_left_as_it_was(harness, tmp_path):
     assert not (tmp_path / "new.json").exists()
 
 
-def results(tmp_path, *records, run=None):
-    """A folder of results as a run leaves it, in a checkout."""
-    checkout(tmp_path)
-    folder = Folder(tmp_path / "reports" / "latest")
-    folder.clear()
-    for made in records:
-        folder.append(made)
-    folder.write_collected([planned(r.item, r.subject, r.check) for r in records])
-    folder.write_run(run or RunInfo("r1", exit_status=0))
-    return folder.path
-
-
-def checkout(tmp_path):
-    """The folders that every checkout has."""
-    (tmp_path / "reports" / "baselines").mkdir(parents=True, exist_ok=True)
-    (tmp_path / "suites" / "known_failures").mkdir(parents=True, exist_ok=True)
-
-
 @pytest.mark.parametrize("command", ["gate", "report", "run"])
 @pytest.mark.parametrize("option", ["--baselines", "--known"])
 def test_a_folder_that_is_not_there_is_misuse(harness, tmp_path, command, option):
@@ -249,7 +243,8 @@ def test_a_folder_that_is_not_there_is_misuse(harness, tmp_path, command, option
     (tmp_path / "suites" / "test_suite.py").touch()
     status, _, err = harness(command, option, "nonexist")
     assert status == 2
-    assert f"{option}: no such folder: nonexist" in one_line(err)
+    said = f"{option}: no such folder: nonexist; `mkdir -p nonexist` makes an empty one"
+    assert said in one_line(err)
 
 
 def test_a_part_is_green_for_a_part_and_red_where_the_whole_is_asked_for(harness, tmp_path):
@@ -309,6 +304,42 @@ def test_the_gate_writes_what_ci_reads_and_exits_by_the_verdict(harness, tmp_pat
     assert "Red: 1 check fails" in said
     assert json.loads((out / "verdict.json").read_text())["red"] is True
     assert "<failure" in (out / "junit.xml").read_text()
+
+
+def test_the_gate_names_the_first_ten_broken_checks_and_how_to_repeat_them(harness, tmp_path):
+    same = [
+        record(item=f"v{i}", case=f"mistral/s{i}/float32/b1", status="fail", first_bad=9)
+        for i in range(12)
+    ]
+    died = record(item="d", check="reset", status="error", message="died:\n signal 9")
+    results(tmp_path, *same, died)
+    lines = harness("gate")[1].splitlines()
+    broken = [line for line in lines if line.startswith(("  fail: ", "  error: "))]
+    assert len(broken) == 10
+    assert broken[0].startswith("  fail: ours values mistral/s0/float32/b1, first bad position 9: ")
+    assert broken[1] == f"  error: ours reset {CASE}: died: signal 9"
+    assert lines[lines.index(broken[1]) + 1] == f"    {died.reproduce}"
+    assert "  and 3 more broken checks" in lines
+
+
+def test_an_empty_folder_of_baselines_is_never_silent(harness, tmp_path):
+    """A whole run that has integers must be compared with something; other runs only say so."""
+    whole = RunInfo("r1", whole=True, exit_status=0)
+    out = results(tmp_path, record(), run=whole)
+    status, said, _ = harness("gate")
+    assert (status, "no baselines: no integer was compared" in said) == (0, True)
+    results(tmp_path, record(cache_bytes=1))
+    assert harness("gate")[0] == 0
+    results(tmp_path, record(cache_bytes=1), run=whole)
+    assert harness("report")[0] == 0
+    status, said, _ = harness("gate")
+    assert status == 1
+    assert "Red: there are no baselines: no integer was compared" in said
+    for name in ("summary.md", "comment.md", "index.html"):
+        assert "There are no baselines: no integer was compared." in (out / name).read_text("utf-8")
+    assert harness("baseline", "update")[0] == 0
+    status, said, _ = harness("gate")
+    assert (status, "no baselines" in said) == (0, False)
 
 
 def test_the_gate_can_require_a_subject(harness, tmp_path):

@@ -63,7 +63,7 @@ def test_a_green_run_is_a_few_lines() -> None:
     assert text.startswith(f"{comment.MARK}\n## Attention conformance: Green\n")
     assert "1 pass." in text
     assert "What broke" not in text
-    assert len(text.splitlines()) < 16
+    assert len(text.splitlines()) < 18
     part = told([record()], exit_status=0, whole=False)
     assert "Green for a part" in part
     assert "not whole" in part

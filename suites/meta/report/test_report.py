@@ -15,8 +15,11 @@ from harness.gate.baselines import Baselines, key_of
 from harness.gate.verdict import judge
 from harness.law import Layer
 from harness.report import html, status
+from harness.report.comment import to_comment
+from harness.report.summary import to_markdown
 from harness.results.finding import RED, Finding, Kind, Status
 from harness.results.folder import RunInfo
+from harness.results.groups import groups
 from harness.results.record import finish, rows, to_frame
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
@@ -169,12 +172,13 @@ def page(frame, verdict, tmp_path_factory):
     return Page(out.read_text(encoding="utf-8"))
 
 
-def counted(labels):
-    """Records by status, from cells' labels such as "ours, values: 2 fail, 1 pass"."""
+def counted(text):
+    """Records by status, from the matrix's cells: "ours, values: 2 fail 1 pass · 1 known"."""
     words = {look.word: name for name, look in status.LOOKS.items()}
     out = Counter()
-    for label in labels:
-        for part in label.split(": ", 1)[1].split(", "):
+    for cell in re.findall(r"<a [^>]*data-cell[^>]*>(.*?)</a>", text, re.S):
+        said = re.sub("<[^>]*>", "", cell.replace("<small>", " · ")).split(": ", 1)[1]
+        for part in said.split(" · "):
             n, word = part.split(" ", 1)
             out[words[word]] += int(n)
     return out
@@ -191,6 +195,31 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
     inside += page.attributes("data-cell") + page.attributes("aria-labelledby")
     assert inside
     assert set(inside) <= set(ids)
+
+
+LANDMARKS = {"section": "region", "form": "search", "nav": "navigation", "main": "main"}
+
+
+def test_landmarks_have_names_of_their_own(page):
+    """Two places with one role and one name cannot be told apart by who hears them."""
+    names = [
+        (a.get("role", LANDMARKS.get(tag)), a.get("aria-label") or a.get("aria-labelledby"))
+        for tag, a in page.tags
+        if tag in LANDMARKS or a.get("role") == "region"
+    ]
+    named = [pair for pair in names if pair[1]]
+    assert len(named) > 8
+    assert len(named) == len(set(named))
+
+
+def test_a_name_that_is_heard_holds_what_is_seen(page):
+    """A link or button with a label of its own must hold the words that stand on it."""
+    labelled = [tag for tag, a in page.tags if tag in {"a", "button"} and "aria-label" in a]
+    assert not labelled
+    cells = re.findall(r"<a [^>]*data-cell[^>]*>(.*?)</a>", page.text, re.S)
+    assert "ours, values: 1 fixed · 1 pass" in {
+        " ".join(re.sub("<[^>]*>", "", c.replace("<small>", " · ")).split()) for c in cells
+    }
 
 
 def test_nothing_is_loaded_from_elsewhere(page):
@@ -219,7 +248,7 @@ def test_every_red_case_can_be_reproduced(page, records):
 def test_counts_are_those_of_the_frame(page, frame, records):
     counts = Counter(frame["status"])
     held = Counter(r.status for r in records if r.case)
-    assert counted(page.attributes("aria-label", "a")) == held
+    assert counted(page.text) == held
     assert f"{len(frame)} records =" in page.prose
     for name, n in counts.items():
         assert f"{n} {status.LOOKS[name].word}" in page.prose
@@ -238,7 +267,7 @@ def test_red_comes_first(page, verdict):
     prose = page.prose
     at = [prose.index(reason) for reason in verdict.reasons]
     assert max(at) < prose.index("Subject by check, per scheme")
-    titles = ["What broke", "Known failures", "Margins", "Slowest cases", "Environment"]
+    titles = ["What broke", "Matrix", "Known failures", "Margins", "Slowest cases", "Environment"]
     places = [page.text.index(f">{title}</h2>") for title in titles]
     assert places == sorted(places)
 
@@ -247,6 +276,20 @@ def test_drift_and_stale_entries_and_other_tests_are_named(page):
     assert "4,096 4,608 +512" in page.prose
     assert "B7 matches nothing that ran" in page.prose
     assert "suites/meta/test_x.py::test_y" in page.prose
+
+
+def test_page_comment_and_summary_count_alike(page, verdict, frame):
+    """The same kinds of failure, each with the same number of cases."""
+    cards = re.findall(
+        r'<h3>.*?</svg>(\S+) <span class="check">(.*?)</span> <span class="count">\w+ in (\d+) ',
+        page.text,
+    )
+    kinds = [(g.first.subject, g.checks, str(g.size)) for g in groups(verdict.broken)]
+    assert sorted(cards) == sorted(kinds)
+    lines = re.findall(r"^\| \w+ \| `(\S+)` \| (.*?) \| (\d+) ", to_comment(verdict), re.M)
+    assert sorted(lines) == sorted(kinds)
+    commands = to_markdown(frame, verdict).partition("the first of each kind")[2]
+    assert commands.partition("##")[0].count("\n- ") == len(kinds)
 
 
 def test_messages_are_escaped(page):

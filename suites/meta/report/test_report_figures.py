@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.cli.common import Misuse
-from harness.report import errorplot, failures, picture, status, visible
+from harness.report import errorplot, picture, status, visible
 from harness.results.finding import RED, Status
 from harness.results.folder import Folder, RunInfo
+from harness.results.groups import groups
 from harness.results.record import to_frame
 
 
@@ -95,6 +96,27 @@ def test_of_many_laws_the_nearest_are_drawn():
     ]
 
 
+def far_away(key):
+    """One query far beyond the others, and a key that is named nowhere else."""
+    return [[3, [1, 2, 3], [2, 3]], [key, [key - 1, key], [key]]]
+
+
+@pytest.mark.parametrize("key", [10**9, 2**63 - 1, -(2**63) + 1])
+def test_a_position_far_away_costs_no_more_than_a_near_one(key):
+    drawn = visible.draw(far_away(key))
+    assert drawn.width < visible.draw(far_away(200)).width + 100
+    assert not drawn.cut
+    assert sum("M" in p.paths.get("lost", "") for p in drawn.panels) == 1
+
+
+def test_a_drawing_that_nobody_could_read_is_cut_and_says_so():
+    every_other = [[q, list(range(0, q, 2)), [q]] for q in range(20_000, 20_100)]
+    drawn = visible.draw(every_other)
+    assert drawn.cut
+    assert (len(drawn.queries), drawn.width < 6_000) == (40, True)
+    assert max(len(p.label) for p in drawn.panels) <= 2_000
+
+
 def test_errors_without_a_number_are_no_laws():
     (curve,) = errorplot.plot([math.nan, 1.0], neighbours={"window 9": [math.nan, 1.0]}).curves
     assert not curve.same
@@ -105,7 +127,7 @@ def test_groups_are_by_kind():
         record(item=str(i), status="fail", kind=kind)
         for i, kind in enumerate(("sees-too-many", "lost-keys", "sees-too-many"))
     ]
-    assert [[r.item for r in g.records] for g in failures.groups(broken)] == [["0", "2"], ["1"]]
+    assert [[r.item for r in g.records] for g in groups(to_frame(broken))] == [["0", "2"], ["1"]]
 
 
 def test_errors_are_grouped_by_exception_over_all_checks():
@@ -116,8 +138,8 @@ def test_errors_are_grouped_by_exception_over_all_checks():
         ]
 
     failed = [record(item=c, check=c, status="fail", kind="blind") for c in ("values", "reset")]
-    groups = failures.groups([*errors("TypeError"), *errors("ValueError"), *failed])
-    assert [g.checks for g in groups] == ["values, reset", "values, reset", "values", "reset"]
+    found = groups(to_frame([*errors("TypeError"), *errors("ValueError"), *failed]))
+    assert [g.checks for g in found] == ["values, reset", "values, reset", "values", "reset"]
 
 
 def test_a_reworded_message_changes_no_group():
@@ -130,7 +152,7 @@ def test_a_reworded_message_changes_no_group():
             for k in ("lost-keys", "wrong-keys")
             for c in ("visibility", "values", "visibility")
         ]
-        return [[r.item for r in group.records] for group in failures.groups(broken)]
+        return [[r.item for r in group.records] for group in groups(to_frame(broken))]
 
     plain = grouped(f"query {i} lost [{i}]" for i in itertools.count())
     assert grouped(itertools.repeat("")) == plain

@@ -2,11 +2,12 @@
 
 import re
 
-from gate_data import record
+from gate_data import CASE, record, results
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.gate.baselines import Baselines
+from harness.gate.drift import Drift
 from harness.gate.verdict import judge
 from harness.report import html, kills
 from harness.report.past import past
@@ -39,10 +40,35 @@ def test_a_broken_check_says_since_when_and_what_changed_with_the_last_run(tmp_p
         *night(history, RUNS[2], case="mistral/chunk-w/float32/b1", **broken),
         past(history),
     )
-    assert f"since {RUNS[1]}" in said
-    assert f"broken since {RUNS[1]}" in said
+    assert "since 2 Nov (run bbbb, 2 runs)" in said
+    assert "broken since 2 Nov (run bbbb, 2 runs)" in said
     assert f"What differs from {RUNS[1]}" in said
     assert "peak_bytes none 77" in said
+
+
+def test_a_drift_says_since_when_the_integer_has_its_value(tmp_path):
+    history = History(str(tmp_path / "store"))
+    for run, nbytes in zip(RUNS, (10, 12, 12), strict=True):
+        frame, verdict = night(history, run, check="cache_bytes", cache_bytes=nbytes)
+    verdict.drift = [Drift("ours", CASE, "cache_bytes", "cache_bytes", 10, 12)]
+    verdict.reasons = ["1 integer drifted"]
+    said = page(tmp_path, frame, verdict, past(history, verdict.drift))
+    assert "10 → 12 (+2), 1 case, since 2 Nov (run bbbb, 2 runs)" in said
+    assert "10 12 +2 2 Nov (run bbbb, 2 runs)" in said
+
+
+def test_what_of_the_history_cannot_be_read_is_named_by_page_and_command(tmp_path, run_harness):
+    results(tmp_path, record(run=RUNS[2]), run=RunInfo(RUNS[2], exit_status=0))
+    history = History(str(tmp_path / "reports" / "history"))
+    night(history, RUNS[0])
+    assert run_harness("history", "add")[0] == 0
+    (tmp_path / "reports" / "history" / f"{RUNS[1]}.parquet").touch()
+    status, _, err = run_harness("report")
+    assert status == 0
+    assert f"history: {RUNS[1]} cannot be read, and is left out: " in err
+    text = (tmp_path / "reports" / "latest" / "index.html").read_text("utf-8")
+    assert f"Left out of the history, since it cannot be read: {RUNS[1]}" in text
+    assert f"Nothing changed since {RUNS[0]}" in text
 
 
 def test_a_first_run_and_an_equal_one_say_so(tmp_path):

@@ -13,11 +13,26 @@ def broken(*changes):
 
 
 def test_each_column_of_the_key_sets_failures_apart():
-    others = {"subject": "theirs", "check": "reset", "kind": "lost", "status": "error"}
+    others = {"subject": "theirs", "kind": "lost", "status": "error", "exception": "TypeError"}
     assert set(others) == set(KEY)
+    others["check"] = "reset"  # of checks that failed
     for name, value in others.items():
         found = groups(broken({}, {name: value}, {}))
         assert [(g.first.item, g.size) for g in found] == [("0", 2), ("1", 1)]
+
+
+def test_an_exception_or_a_lost_record_is_one_group_over_all_checks():
+    for status in ("error", "missing"):
+        (group,) = groups(broken({"status": status}, {"status": status, "check": "reset"}))
+        assert (group.size, group.checks) == (2, "values, reset")
+
+
+def test_dtypes_are_named_where_they_break_in_different_ways():
+    half = {"dtype": "float16", "kind": "not-finite"}
+    whole, split = groups(broken({}, {"dtype": "bfloat16"}, half))
+    assert (whole.where, split.where) == (" in float32 and bfloat16", " in float16")
+    assert [g.where for g in groups(broken({}, {"kind": "not-finite"}, half))] == ["", ""]
+    assert [g.where for g in groups(broken({}, {"dtype": "float16"}))] == [""]
 
 
 def test_what_differs_otherwise_is_one_group():

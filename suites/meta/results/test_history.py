@@ -1,8 +1,14 @@
 """History: what changed, since when, and steps on the right night; a year of it stays quick."""
 
+import errno
+import os
 import random
+import re
+import shutil
 import time
+from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -123,13 +129,88 @@ def test_an_empty_store_has_nothing_to_say(history):
     assert history.steps() == []
 
 
-def test_a_file_that_is_no_parquet_is_named(history):
+def test_a_file_that_is_no_run_costs_that_run_alone(history, tmp_path):
+    for n in (1, 3):
+        add(history, n, with_status(frame(), 0, "fail"))
+    store = tmp_path / "store"
+    good = (store / f"{night(1)}.parquet").read_bytes()
+    torn = {2: b"", 4: b"nothing", 5: good[: len(good) // 2], 6: good[:-9], 7: good[9:]}
+    for n, held in torn.items():
+        (store / f"{night(n)}.parquet").write_bytes(held)
+    with duckdb.connect() as other:
+        other.execute(f"COPY (SELECT 1 AS one) TO '{store}/{night(8)}.parquet'")
+    fresh = History(str(store))
+    assert fresh.runs() == [night(1), night(3)]
+    assert list(fresh.unread()) == [night(n) for n in (*torn, 8)]
+    assert all("\n" not in why for why in fresh.unread().values())
+    assert fresh.broken_since()[["since", "runs"]].values.tolist() == [[night(1), 2]]
+    assert len(fresh.nights()) == 2
+    said = CliRunner().invoke(cli.app, ["history", "--store", str(store)]).output
+    assert f"{night(2)} cannot be read, and is left out: " in said
+    assert night(3) in said
+
+
+@pytest.mark.parametrize("name", ["it's", "a [x] * ?", 'say "so"', "ü ñ"])
+def test_a_store_may_have_any_name(tmp_path, name):
+    history = History(str(tmp_path / name))
     add(history, 1, frame())
-    broken = f"{history.path}/{night(2)}.parquet"
-    with history.files.open(broken, "wb") as out:
-        out.write(b"nothing")
-    with pytest.raises(HistoryError, match="cannot be read"):
-        history.nights()
+    add(history, 2, with_status(frame(), 0, "fail"))
+    assert history.runs() == [night(1), night(2)]
+    assert len(history.broken_since()) == len(history.changes()) == 1
+
+
+def test_a_store_that_cannot_be_written_holds_no_stump(history, tmp_path, monkeypatch):
+    add(history, 1, frame())
+
+    def full(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:20])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(HistoryError, match="cannot be written: No space left on device"):
+        add(history, 2, frame())
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [f"{night(1)}.parquet"]
+
+
+@pytest.mark.parametrize("run", ["", "a/b", "../x", ".hidden", "a b", "a'b", "x" * 300])
+def test_what_can_be_no_name_of_a_file_is_no_run(history, tmp_path, run):
+    with pytest.raises(HistoryError, match="run must be letters"):
+        history.add(frame(), run, red=False, headline="x")
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_integer_has_its_value_since_the_first_of_an_unbroken_row_of_nights(history):
+    for n, peak in enumerate([5, 7, 5, 5], start=1):
+        add(history, n, frame(1, peak=peak))
+    key = ("subject0", "values", "model/s0/float32/b1")
+    assert history.integer_since([(*key, "peak_bytes")]) == {(*key, "peak_bytes"): night(3)}
+    assert history.integer_since([(*key, "cache_bytes"), ("x", "y", "z", "peak_bytes")]) == {}
+    add(history, 5, frame(1, peak=6))
+    assert history.integer_since([(*key, "peak_bytes")]) == {(*key, "peak_bytes"): night(5)}
+
+
+def test_the_terminal_groups_and_what_crashed_or_is_missing_leads(history, tmp_path):
+    """Hundreds of equal failures take a line; no kind of a broken check is cut off."""
+    add(history, 1, frame(700))
+    made = frame(700, peak=7)
+    made["status"] = ["fail", "pass"] * 350
+    made.loc[699, "status"] = "missing"
+    made.loc[650, "status"] = "error"
+    add(history, 2, made, red=True)
+    store = str(tmp_path / "store")
+    said = CliRunner().invoke(cli.app, ["history", "--store", store]).output
+    _, broken, changed = re.split(r"Broken, and since.*|Changed with.*", said)
+    rows = [line.split() for line in broken.splitlines() if line.startswith("subject")][1:]
+    assert [row[2] for row in rows] == ["missing", "error", *["fail"] * 5]
+    assert sum(int(row[-2]) for row in rows) == 351
+    rows = [line.split() for line in changed.splitlines() if line.startswith("subject")][1:]
+    assert [row[2:5] for row in rows][:3] == [
+        ["status", "pass", "missing"],
+        ["status", "pass", "error"],
+        ["status", "pass", "fail"],
+    ]
+    assert len(rows) == 7 + 10
+    assert "more" not in changed
 
 
 def test_the_terminal_names_what_changed_and_since_when(tmp_path):
@@ -143,7 +224,7 @@ def test_the_terminal_names_what_changed_and_since_when(tmp_path):
     said = CliRunner().invoke(cli.app, ["history", "--store", store]).output
     assert f"alert: subject0 values takes 2.00 s since {night(7)}, 1.00 s before" in said
     assert "Broken, and since which run" in said
-    assert night(13) in said
+    assert re.search(rf"fail +{night(13)} \(1 run\)", said)
     assert "model/s2/float32/b1" in said
 
 
@@ -174,7 +255,7 @@ def test_of_two_steps_the_last_is_given():
     assert (step.index, step.before, step.after) == (40, 2.0, 3.0)
 
 
-def test_a_year_of_nights_is_small_and_quick(history):
+def test_a_year_of_nights_is_small_and_quick(history, tmp_path):
     """365 nights of 2,000 cases stay small, and quick to query."""
     noise = random.Random(0)
     began = time.perf_counter()
@@ -183,7 +264,7 @@ def test_a_year_of_nights_is_small_and_quick(history):
         made = frame(CASES)
         made["seconds"] = [0.1 * slower * noise.uniform(0.95, 1.05) for _ in range(CASES)]
         add(history, n, with_status(made, 7, "fail") if n >= NIGHTS - 3 else made)
-    size = sum(history.files.size(f"{history.path}/{run}.parquet") for run in history.runs())
+    size = sum(path.stat().st_size for path in (tmp_path / "store").iterdir())
     wrote, began = time.perf_counter() - began, time.perf_counter()
     steps = history.steps(last=NIGHTS)
     since = history.broken_since()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.results.text import cut, mebibytes, number, plural, printable, spans
+from harness.results.text import cut, escaped, mebibytes, number, plural, spans
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,17 @@ def test_a_text_is_cut_to_one_line_of_the_length_that_is_asked_for():
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("plain … gemma–3 日本 🙂 \\", "plain … gemma–3 日本 🙂 \\"),
-        ("\x1b[2J\x1b]0;t\x07", r"\x1b[2J\x1b]0;t\x07"),
-        ("a\r\nb\tc\x00\x7f\x85\x9b", r"a\r\nb\tc\x00\x7f\x85\x9b"),
-        ("\u202eevil\u2066\u200f\u2028", r"\u202eevil\u2066\u200f\u2028"),
-        ("\ud800 \udcff", r"\ud800 \udcff"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\nb\tc\r", "a\\x0ab\\x09c\\x0d"),
+        ("\x7f\x9b", "\\x7f\\x9b"),
+        ("\u202eabc\u2066\u200f", "\\u202eabc\\u2066\\u200f"),
+        ("\ud800\udc80", "\\ud800\\udc80"),
+        ("\U000e0041\ufeff\uffff", "\\U000e0041\\ufeff\\uffff"),
+        ("ü ñ – 日本 🙂 e\u0301", "ü ñ – 日本 🙂 e\u0301"),
     ],
 )
-def test_what_a_terminal_would_obey_is_shown_as_an_escape(text, shown):
-    assert printable(text) == shown
-    assert printable(shown) == shown
-    printable(text).encode("utf-8")
+def test_what_cannot_be_seen_is_written_out(text, shown):
+    assert escaped(text) == shown
+    assert escaped(escaped(text)) == shown
+    shown.encode("utf-8")
+    assert escaped("a\nb\x1b", keep="\n") == "a\nb\\x1b"

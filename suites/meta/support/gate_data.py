@@ -10,6 +10,7 @@ from harness.cases.case import parse
 from harness.gate.known import Cause
 from harness.gate.known_files import KEY, VALUES, load
 from harness.results import record as records
+from harness.results.folder import Folder, RunInfo
 from harness.results.record import Origin, Record
 
 CASE = "mistral/chunk-4/float32/b1"
@@ -88,3 +89,21 @@ def planned(item: str, subject: str = "ours", check: str = "values", case: str =
     """The record of a check that is to run, as a collecting process writes it."""
     where = Origin(subject, subject)
     return records.planned(where, "r1", item, check, parse(case) if case else None)
+
+
+def results(place: Path, *made: Record, run: RunInfo | None = None) -> Path:
+    """A folder of results as a run leaves it, in a checkout at `place`."""
+    checkout(place)
+    folder = Folder(place / "reports" / "latest")
+    folder.clear()
+    for one in made:
+        folder.append(one)
+    folder.write_collected([planned(r.item, r.subject, r.check) for r in made])
+    folder.write_run(run or RunInfo("r1", exit_status=0))
+    return folder.path
+
+
+def checkout(place: Path) -> None:
+    """The folders that every checkout has."""
+    (place / "reports" / "baselines").mkdir(parents=True, exist_ok=True)
+    (place / "suites" / "known_failures").mkdir(parents=True, exist_ok=True)
