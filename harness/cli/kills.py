@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from harness.cli.common import BROKEN, RESULTS, Results, say
@@ -23,4 +25,22 @@ def kills(out: Results = RESULTS) -> None:
         say(f"{row.name}: caught by {caught} (expected: {expected}){missed}")
     caught_all = sum(row.is_caught for row in rows)
     say(f"caught {caught_all} of {len(rows)}; {table.write(rows, out)}")
-    raise typer.Exit(0 if caught_all == len(rows) else BROKEN)
+    proved = _prove_checks(out)
+    raise typer.Exit(0 if caught_all == len(rows) and proved else BROKEN)
+
+
+def _prove_checks(out: Path) -> bool:
+    """Plant blunt mistakes, and mistakes under one condition; True if no check lets one pass."""
+    from harness.report import blunt
+
+    lines = []
+    for line in blunt.run():
+        lines.append(line)
+        if line.vacuous:
+            say(f"{line.body}: {line.check} lets pass what {line.mistake}")
+    vacuous = sum(line.vacuous for line in lines)
+    say(f"vacuous {vacuous} of {len(lines)} cells; {blunt.write(lines, out)}")
+    passed = list(blunt.missed())
+    for text in passed:
+        say(f"not met: {text}")
+    return not vacuous and not passed

@@ -43,8 +43,9 @@ class _Group(TyperGroup):
         except BrokenPipeError as closed:
             raise Misuse(_CLOSED) from closed
         except OSError as error:
-            where = f"{error.filename}: " if error.filename is not None else ""
-            raise Misuse(f"{where}{error.strerror or error}") from error
+            # The files name themselves; only the output does not.
+            where = error.filename or "output"
+            raise Misuse(f"{where}: {error.strerror or error}") from error
 
 
 app = typer.Typer(

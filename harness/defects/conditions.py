@@ -43,6 +43,9 @@ class Condition:
     end: int
     step: str
 
+    def __str__(self) -> str:
+        return f"{self.step} in {self.dtype}, positions {self.start} to {self.end - 1}"
+
     def holds(self, dtype: torch.dtype, before: int, t: int) -> bool:
         """True for a step of t positions after `before`."""
         step = "prefill" if not before else "decode" if t == 1 else "chunk"
@@ -99,7 +102,7 @@ class _DecoderSubject:
         return _Decoder(self.condition, case)
 
 
-_BODIES: dict[str, type[Subject]] = {
+BODIES: dict[str, type[Subject]] = {
     "attention": _Attention,
     "cache": _CacheSubject,
     "decoder": _DecoderSubject,
@@ -127,7 +130,7 @@ def reason(body: str, condition: Condition) -> str:
 
 def caught(body: str, condition: Condition) -> bool:
     """True if some values case of the plan breaks on a body that is wrong under the condition."""
-    subject = type("Conditional", (_BODIES[body],), {"condition": condition})
+    subject = type("Conditional", (BODIES[body],), {"condition": condition})
     for check, case in plan.items(subject, models=MODELS):
         if check != "values" or case.dtype != condition.dtype:
             continue
@@ -138,6 +141,6 @@ def caught(body: str, condition: Condition) -> bool:
 
 def table() -> Iterator[tuple[str, Condition, bool]]:
     """Each body and condition, and whether the plan catches it."""
-    for body in _BODIES:
+    for body in BODIES:
         for condition in CONDITIONS:
             yield body, condition, caught(body, condition)

@@ -69,10 +69,11 @@ class Cell:
 
 def table() -> Iterator[Cell]:
     """Every cell, body by body and check by check."""
-    return (cell for blunt in BLUNTS for cell in _cells(blunt))
+    return (cell for blunt in BLUNTS for cell in cells(blunt))
 
 
-def _cells(blunt: Blunt) -> Iterator[Cell]:
+def cells(blunt: Blunt) -> Iterator[Cell]:
+    """The cells of one body with one mistake."""
     counts: dict[str, Counter[Status]] = {}
     kinds: dict[str, dict[str, None]] = {}
     for check, case in plan.items(blunt.subject, models=(MODEL,)):
@@ -93,8 +94,3 @@ def _cells(blunt: Blunt) -> Iterator[Cell]:
             count[Status.NOT_CLAIMED],
             tuple(kinds.get(info.name, ())),
         )
-
-
-def mistakes() -> tuple[str, ...]:
-    """The columns of the table."""
-    return tuple(MISTAKES)

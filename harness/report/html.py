@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from harness.reference.tolerance import SEPARATION
 from harness.report import (
+    blunt,
     contexts,
     errorplot,
     failures,
@@ -67,7 +68,9 @@ def build(
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = {"past": past, "unread": unread, "kills": kills.read(path.parent)}
     template = _environment().get_template("template.html.j2")
-    page = template.render(_page(frame, counts, verdict, run) | beside)
+    page = template.render(
+        _page(frame, counts, verdict, run) | beside, blunt=blunt.read(path.parent)
+    )
     write_atomically(path, text.escaped(page, keep="\n\t"))
     return path
 

@@ -46,12 +46,16 @@ def test_every_member_of_the_table_is_read_somewhere() -> None:
 
 
 def _asked_of_targets(path: Path) -> Iterator[str]:
-    """Names in ``"name" in target.offers``, and what a row of the plan needs."""
+    """Names in ``"name" in target.offers``, and what rows of the plan need or leave out."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.keyword) and node.arg == "needs":
+        if isinstance(node, ast.keyword) and node.arg in {"needs", "unless"}:
             yield ast.literal_eval(node.value)
-        elif isinstance(node, ast.Compare) and ast.unparse(node.comparators[0]).endswith(".offers"):
-            yield ast.literal_eval(node.left)
+        elif (
+            isinstance(node, ast.Compare)
+            and ast.unparse(node.comparators[0]).endswith(".offers")
+            and isinstance(node.left, ast.Constant)
+        ):
+            yield node.left.value
 
 
 def test_the_table_is_of_distinct_names_and_says_what_each_means() -> None:

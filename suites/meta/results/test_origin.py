@@ -54,14 +54,14 @@ def test_a_run_notes_commit_branch_and_time_as_it_begins(checkout, tmp_path):
     assert (info.commit, info.branch, info.changed) == (head.stdout.strip(), "topic", False)
     assert origin.began_at(info)
     (checkout / "a.txt").write_text("two")
-    assert begun(tmp_path / "out").changed
+    assert begun(tmp_path / "later").changed
 
 
 def test_a_commit_without_a_branch_takes_the_name_that_ci_gives_it(checkout, tmp_path, monkeypatch):
     subprocess.run(["git", "checkout", "-q", "--detach"], check=True, cwd=checkout)
     assert begun(tmp_path / "out").branch == ""
     monkeypatch.setenv("GITHUB_REF_NAME", "release")
-    assert begun(tmp_path / "out").branch == "release"
+    assert begun(tmp_path / "later").branch == "release"
 
 
 @pytest.mark.parametrize("path", ["/nowhere", None])

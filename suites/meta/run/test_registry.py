@@ -176,14 +176,31 @@ def test_a_check_that_does_not_exist_is_told_which_do(folder):
         load("own.py:Mine")
 
 
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99", "cpu:1"])
+def test_a_device_that_torch_does_not_have_here_is_refused(folder, device):
+    """Everything would run on the CPU, and every record would name the device."""
+    (folder / "own.py").write_text(
+        GOOD.replace('name = "mine"', f'name = "mine"\n    device = "{device}"')
+    )
+    with pytest.raises(TargetError, match=rf"Mine.device must be .*here, cpu.*got '{device}'"):
+        load("own.py:Mine")
+
+
+def test_a_dtype_that_nothing_rounds_to_is_refused(folder):
+    text = GOOD.replace('name = "mine"', 'name = "mine"\n    stored = "int8"')
+    (folder / "own.py").write_text(text)
+    with pytest.raises(TargetError, match=r"Mine.stored must be one of .*float16.*got 'int8'"):
+        load("own.py:Mine")
+
+
 def test_what_a_class_offers_is_read_once(folder):
     text = GOOD.replace(
         'name = "mine"',
-        'name = "mine"\n    suite = "sliced_q"\n    device = "cuda:1"\n    checks = {"values"}',
+        'name = "mine"\n    suite = "sliced_q"\n    device = "cpu"\n    checks = {"values"}',
     )
     (folder / "own.py").write_text(text)
     target = load("own.py:Mine")
     assert (target.target, target.body, target.version) == ("own.py:Mine", "cache", "")
-    assert (target.suite, target.device, target.checks) == ("sliced_q", "cuda:1", {"values"})
-    assert target.offers >= {"suite", "device", "checks"}
+    assert (target.suite, target.device, target.checks) == ("sliced_q", "cpu", {"values"})
+    assert target.offers >= {"suite", "checks"}
     assert not target.offers & {"package", "exportable", "lowered", "covers"}
