@@ -19,6 +19,7 @@ from harness.defects import (
     geometry,
     operations,
     refusals,
+    reports,
     review,
 )
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
@@ -167,6 +168,11 @@ DEFECTS: tuple[Defect, ...] = (
     _decoder(refusals.RankOneReversed, ("refusal",)),
     _decoder(refusals.RankOneCountedTwice, ("refusal",)),
     _decoder(refusals.RefusedFeedCounted, ("refusal",)),
+    _operation(reports.FiniteMask, ("values",)),
+    _operation(reports.EmptySplitsMerged, ("values",)),
+    _decoder(reports.RopePositionsInHalf, ("values",)),
+    _cache(reports.RefusesHeldRewinds, ("rewind",)),
+    _cache(reports.FullBuffer, ("cache_bytes",)),
     _exported(exported.OffOnceExported, ("export",)),
     _exported(exported.SpecializedOnOneLength, ("export",)),
 )

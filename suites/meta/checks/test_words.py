@@ -1,0 +1,202 @@
+"""What is told is the cause: NaN is NaN, an empty row of a mask is one, what is held is held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from planted import cache, decoder, defect
+from torch import Tensor
+
+from harness.cases.case import parse
+from harness.checks import run_check
+from harness.contract import CacheShape
+from harness.defects.base import Trimmed
+from harness.law import Layer
+from harness.reference.cache_decoder import CacheDecoder
+from harness.results.finding import Kind, Status
+
+PREFILL = "mistral/prefill-w+1/float32/b3"
+CHECKS = ("visibility", "values", "purity")
+
+
+class FirstQueryBlind(Trimmed):
+    """A chunk overwrites the key of its own first query: the classic of a ring."""
+
+    def mask(self, queries: Tensor, columns: Tensor) -> Tensor:
+        mask = super().mask(queries, columns)
+        if self.layer.window is not None and len(queries) > self.layer.window:
+            mask[0] = False
+        return mask
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_mask_that_leaves_a_query_no_key_is_named_by_every_check(check: str) -> None:
+    finding = run_check(cache(FirstQueryBlind), check, parse(PREFILL))
+    assert finding.kind is Kind.CONTRACT_BROKEN
+    assert "update() returned a mask that leaves query 0 of 9 no key" in finding.message
+
+
+class NanFromSix(CacheDecoder):
+    """NaN from position 6 on."""
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        start, logits = self.length, super().feed(tokens)
+        late = torch.arange(start, self.length) >= 6
+        return torch.where(late[None, :, None], torch.nan, logits)
+
+
+@pytest.mark.parametrize("check", [*CHECKS, "reset", "refusal"])
+def test_nan_is_called_nan_by_every_check(check: str) -> None:
+    schedule = "reset-then-chunks" if check == "reset" else "prefill-w+1"
+    finding = run_check(decoder(NanFromSix), check, parse(f"mistral/{schedule}/float32/b3"))
+    assert finding.kind is Kind.NOT_A_NUMBER, finding.message
+    assert "NaN or" in finding.message
+    for shadow in ("future", "bits", "rows of the batch", "by inf"):
+        assert shadow not in finding.message
+
+
+def test_nan_is_told_where_it_is() -> None:
+    finding = run_check(decoder(NanFromSix), "visibility", parse(PREFILL))
+    assert finding.message == "the answer is NaN or infinite at 3 queries, the first 6"
+    assert finding.first_bad == 6
+
+
+# --- What is held.
+
+
+def _rewound(subject: type[Any]) -> Any:
+    return run_check(subject, "rewind", parse("mistral/rewind-3-of-long/float32/b1"))
+
+
+def test_a_rewind_that_is_refused_though_all_is_held_is_named() -> None:
+    finding = _rewound(defect("RefusesHeldRewinds"))
+    assert finding.kind is Kind.REFUSES_WHAT_IT_HOLDS
+    assert "rewind from 28 to 25 was refused" in finding.message
+    assert "values of all 7 positions that the next query sees are held" in finding.message
+    assert finding.bytes == {"rewound": 0}
+
+
+class Lossy(Trimmed):
+    """Cannot rewind once something is gone, and states from where on it holds all."""
+
+    says = 22
+
+    def first_held(self) -> int:
+        return self.says
+
+    def rewind(self, length: int) -> None:
+        raise ValueError(f"cannot rewind to {length}")
+
+
+@pytest.mark.parametrize(("says", "kind"), [(22, None), (18, Kind.REFUSES_WHAT_IT_HOLDS)])
+def test_a_cache_is_taken_at_its_word_of_what_it_holds(says: int, kind: Kind | None) -> None:
+    """A rewind to 25 needs the keys from 18 on."""
+    finding = _rewound(cache(type("Stating", (Lossy,), {"says": says})))
+    assert finding.kind is kind, finding.message
+    assert ("first_held() says 18" in finding.message) == (kind is not None)
+
+
+@pytest.mark.parametrize(("says", "kind"), [(22, None), (18, Kind.REFUSES_WHAT_IT_HOLDS)])
+def test_a_decoder_is_taken_at_its_word_of_what_it_holds(says: int, kind: Kind | None) -> None:
+    class Stating(CacheDecoder):
+        def first_held(self) -> list[int]:
+            return [says] * self.model.n_layers
+
+        def rewind(self, length: int) -> None:
+            raise ValueError(f"cannot rewind to {length}")
+
+    finding = _rewound(decoder(Stating))
+    assert finding.kind is kind, finding.message
+
+
+class KeepsAll(Trimmed):
+    """Forgets nothing, so that it can always go back."""
+
+    def needed(self, columns: Tensor) -> Tensor:
+        return columns >= 0
+
+
+def test_how_far_rewinds_went_is_an_integer() -> None:
+    finding = _rewound(cache(KeepsAll))
+    assert (finding.status, finding.bytes) == (Status.PASS, {"rewound": 3})
+
+
+# --- What is stored.
+
+
+class InHalf(Trimmed):
+    """Keeps float16, whatever it is given, and answers in the dtype that it was given."""
+
+    def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
+        super().store(keys, values, columns, keep)
+        self.keys, self.values = self.keys.half(), self.values.half()
+
+    def reset(self) -> None:
+        super().reset()
+        self.keys, self.values = self.keys.half(), self.values.half()
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.check(k, v)
+        rounded = [x.half().to(k.dtype) for x in (k, v)]
+        self.keys, self.values = self.keys.to(k.dtype), self.values.to(k.dtype)
+        return super().update(*rounded)
+
+
+@pytest.mark.parametrize(
+    ("check", "case"),
+    [
+        ("values", "mistral/chunk-4/float32/b1"),
+        ("values", "mistral/prefill-3w+5/bfloat16/b1"),
+        ("cache_bytes", "mistral/bytes-chunked-50w/float32/b1"),
+        ("refusal", "mistral/chunk-4/float32/b3"),
+    ],
+)
+def test_a_cache_may_say_in_which_dtype_it_stores(check: str, case: str) -> None:
+    honest = run_check(cache(InHalf, stored="float16"), check, parse(case))
+    assert honest.status is Status.PASS, honest.message
+
+
+@pytest.mark.parametrize(
+    ("check", "case", "kind"),
+    [
+        ("values", "mistral/chunk-4/float32/b1", Kind.WRONG_VALUES),
+        ("cache_bytes", "mistral/bytes-chunked-50w/float32/b1", Kind.BYTES_TOO_FEW),
+    ],
+)
+def test_one_that_does_not_say_so_is_broken(check: str, case: str, kind: Kind) -> None:
+    assert run_check(cache(InHalf), check, parse(case)).kind is kind
+
+
+@pytest.mark.parametrize("schedule", ["bytes-prefill-50w", "bytes-chunked-50w"])
+def test_a_buffer_for_the_whole_context_is_too_large_however_it_is_filled(schedule: str) -> None:
+    finding = run_check(
+        defect("FullBuffer"), "cache_bytes", parse(f"mistral/{schedule}/float32/b1")
+    )
+    assert finding.kind is Kind.BYTES_TOO_MANY
+
+
+class Roomy(Trimmed):
+    """Allocates the window and the longest chunk ahead, and no more for a longer context."""
+
+    def __init__(self, layer: Layer, shape: CacheShape) -> None:
+        slots = layer.slots(shape.max_context, shape.max_chunk)
+        self.room = torch.zeros(2, shape.batch, shape.n_kv_heads, slots, shape.head_dim)
+        super().__init__(layer, shape)
+
+    def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
+        n = int(keep.sum())
+        self.room[0, :, :, :n], self.room[1, :, :, :n] = keys[:, :, keep], values[:, :, keep]
+        self.keys, self.values = self.room[0, :, :, :n], self.room[1, :, :, :n]
+        self.kept = columns[keep]
+
+    def nbytes(self) -> int:
+        return self.room.nbytes
+
+
+@pytest.mark.parametrize("schedule", ["bytes-prefill-50w", "bytes-chunked-50w"])
+def test_room_for_the_longest_chunk_is_not_too_large(schedule: str) -> None:
+    case = parse(f"mistral/{schedule}/float32/b1")
+    finding = run_check(cache(Roomy), "cache_bytes", case)
+    assert finding.kind is not Kind.BYTES_TOO_MANY, finding.message
