@@ -74,7 +74,7 @@ def watch(
     out = Outcome(parent.Progress())
     quiet = not console.is_terminal
     columns = (
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
         bars.TimeElapsedColumn(),

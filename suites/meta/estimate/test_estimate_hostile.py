@@ -1,6 +1,6 @@
 """`harness kv` on whatever a file may hold: a figure, or one line; never a traceback or a hang.
 
-`HARNESS_FUZZ_EXAMPLES=2000 pytest suites/meta/estimate/test_estimate_hostile.py` draws more.
+`HOSTILE_EXAMPLES=2000 pytest suites/meta/estimate/test_estimate_hostile.py` draws more.
 """
 
 from __future__ import annotations

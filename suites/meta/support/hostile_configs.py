@@ -9,8 +9,8 @@ import struct
 from hypothesis import settings
 from hypothesis import strategies as st
 
-#: Examples of each test: few by default, many with HARNESS_FUZZ_EXAMPLES=2000.
-MANY = settings(max_examples=int(os.environ.get("HARNESS_FUZZ_EXAMPLES", "60")))
+#: Examples of each test: few by default, many with HOSTILE_EXAMPLES=2000.
+MANY = settings(max_examples=int(os.environ.get("HOSTILE_EXAMPLES", "60")))
 
 GEMMA = {
     "model_type": "gemma3_text",
