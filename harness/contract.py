@@ -69,7 +69,8 @@ class LayerCache(Protocol):
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take k, v (B, Hkv, t, D) of the next t positions, keys already rotated.
 
-        Returns keys, values (B, Hkv, n, D) and a bool mask (t, n) or (B, 1, t, n), True = visible.
+        Returns keys, values (B, Hkv, n, D) and a bool mask (t, n) or (B, 1, t, n), True = visible;
+        (1, 1, t, n) stands for every row of the batch.
         """
         ...
 

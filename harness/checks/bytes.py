@@ -108,7 +108,8 @@ def _held(finding: Finding, decoder: Decoder, n_layers: int, dtype: torch.dtype)
         if said[i] not in allowed and finding.status is Status.PASS:
             finding.fail(
                 Kind.BYTES_CLAIMED_DIFFER,
-                f"layer {i}: nbytes() says {said[i]:,}, its storages hold {allowed[0]:,}",
+                f"layer {i}: nbytes() says {said[i]:,}, its storages hold {allowed[0]:,}"
+                f"{'' if held else ' (memory outside torch is not seen)'}",
             )
         real[i] = said[i] if said[i] in allowed else allowed[0]
         _judge_precision(finding, i, held, cache_shape(decoder.case, i).head_dim, dtype)

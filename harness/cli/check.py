@@ -29,7 +29,9 @@ def check(
         str, typer.Argument(help="file.py:Name, package.module:Name or a registered name.")
     ],
     scheme: Annotated[str | None, typer.Option(help="Only models of this scheme.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only this model, or family of models.")] = None,
+    model: Annotated[
+        list[str], typer.Option(help="Only this model, or family of models (repeatable).")
+    ] = [],  # noqa: B006 - typer copies it
     case: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +69,9 @@ def check(
             f"{_MAX_TIMEOUT_S:g}, got {timeout:g}"
         )
     screen = console()
-    asked = {"scheme": scheme, "model": model, "case": case, "check": only}
+    asked = {"scheme": scheme, "model": ",".join(model) or None, "case": case, "check": only}
+    if "" in model:
+        raise Misuse("--model is empty; leave it out to select everything")
     if empty := [f"--{name}" for name, value in asked.items() if value == ""]:
         raise Misuse(f"{empty[0]} is empty; leave it out to select everything")
     selection = {name: value for name, value in asked.items() if value is not None}

@@ -117,7 +117,7 @@ def checked_update(cache: LayerCache, k: Tensor, v: Tensor) -> tuple[Tensor, Ten
                 f"update() must return {name} ({batch}, {heads}, n, {head_dim}), got {shape}"
             )
     n = keys.shape[2]
-    allowed = ((t, n), (batch, 1, t, n))
+    allowed = ((t, n), (batch, 1, t, n), (1, 1, t, n))
     if values.shape != keys.shape:
         raise ContractError(
             f"update() returned values {tuple(values.shape)} for keys {tuple(keys.shape)}"

@@ -64,7 +64,8 @@ class SelectionError(Exception):
 class Selection:
     """Empty fields select everything.
 
-    model: a model's name ("gemma4-e2b", "gemma3.sliding") or family ("gemma4").
+    model: a model's name ("gemma4-e2b", "gemma3.sliding") or family ("gemma4"); several are
+    divided by commas.
     """
 
     scheme: str = ""
@@ -82,7 +83,9 @@ class Selection:
         schemes = [self.scheme] if self.scheme else None
         out = items(target, schemes)
         if self.model:
-            out = _of_model(out, self.model)
+            wanted = self.model.split(",")
+            chosen = [item for name in wanted for item in _of_model(out, name)]
+            out = [item for item in out if item in chosen]  # in the order of the plan
         if self.case:
             out = _of_case(out, self.case)
         if self.check:

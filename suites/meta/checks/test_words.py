@@ -123,6 +123,51 @@ def test_how_far_rewinds_went_is_an_integer() -> None:
     assert (finding.status, finding.bytes) == (Status.PASS, {"rewound": 3})
 
 
+# --- What is returned and held.
+
+
+class MaskForAll(Trimmed):
+    """One mask for every row of the batch, with the axes of one per row."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        keys, values, mask = super().update(k, v)
+        return keys, values, mask[None, None]
+
+
+def test_a_mask_that_broadcasts_to_the_batch_is_taken() -> None:
+    finding = run_check(cache(MaskForAll), "visibility", parse("mistral/turns/float32/b3"))
+    assert finding.status is Status.PASS, finding.message
+
+
+def test_memory_that_torch_does_not_hold_is_said_to_be_unseen() -> None:
+    class Elsewhere(Trimmed):
+        """Keeps NumPy arrays."""
+
+        def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
+            super().store(keys, values, columns, keep)
+            self.arrays = self.keys.numpy().copy(), self.values.numpy().copy()
+            self.at = self.kept.tolist()
+            del self.keys, self.values, self.kept
+
+        def reset(self) -> None:
+            super().reset()
+            self.arrays, self.at = (self.keys.numpy(), self.values.numpy()), []
+            del self.keys, self.values, self.kept
+
+        def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            self.keys, self.values = (torch.from_numpy(a.copy()) for a in self.arrays)
+            self.kept = torch.tensor(self.at, dtype=torch.int64)
+            return super().update(k, v)
+
+        def nbytes(self) -> int:
+            return sum(int(a.nbytes) for a in self.arrays)
+
+    case = parse("mistral/bytes-chunked-50w/float32/b1")
+    finding = run_check(cache(Elsewhere), "cache_bytes", case)
+    assert finding.kind is Kind.BYTES_CLAIMED_DIFFER
+    assert "its storages hold 0 (memory outside torch is not seen)" in finding.message
+
+
 # --- What is stored.
 
 

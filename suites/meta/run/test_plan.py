@@ -94,3 +94,16 @@ def test_a_turn_is_the_window_the_chunk_or_eight() -> None:
         tiny("llama4").chunk,
         8,
     ]
+
+
+def test_several_models_are_selected_in_the_order_of_the_plan() -> None:
+    both = plan.Selection(model="gemma3,mistral").items(TrimmedSubject)
+    one = [plan.Selection(model=name).items(TrimmedSubject) for name in ("mistral", "gemma3")]
+    assert len(both) == sum(map(len, one))
+    order = plan.items(TrimmedSubject)
+    assert [order.index(item) for item in both] == sorted(order.index(item) for item in both)
+
+
+def test_one_unknown_model_of_several_is_named() -> None:
+    with pytest.raises(plan.SelectionError, match="no checks of --model gema3"):
+        plan.Selection(model="mistral,gema3").items(TrimmedSubject)
