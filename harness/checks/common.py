@@ -10,18 +10,37 @@ from torch import Tensor
 from harness.cases.case import Case
 from harness.cases.models import Model
 from harness.cases.schedules import Schedule
-from harness.contract import AttentionSubject, CacheShape, Subject, Unsupported, optional
+from harness.contract import (
+    AttentionSubject,
+    CacheShape,
+    CacheSubject,
+    Subject,
+    Unsupported,
+    optional,
+)
 from harness.law import Layer, influence
 from harness.reference import tolerance
 from harness.reference.cache_decoder import cache_shape
 from harness.reference.inputs import OP_HEAD_DIM
 from harness.results.finding import Finding, Kind
 
+_SINGLE = 4  # bytes of float32
+
 
 def require_plain(case: Case) -> None:
     """Raise Unsupported for a schedule with a reset or rewind, which has its own check."""
     if not case.schedule.plain:
         raise Unsupported("a schedule with reset or rewind belongs to the check of that name")
+
+
+def is_coarse(subject: Subject) -> bool:
+    """True if a cache holds keys and values in half precision or less.
+
+    The logits of a decoder over it do not tell a window from its neighbours: such a cache is
+    compared layer by layer, as every cache is in half precision.
+    """
+    stored = stored_dtype(subject)
+    return isinstance(subject, CacheSubject) and stored is not None and stored.itemsize < _SINGLE
 
 
 def require_state(subject: Subject) -> None:

@@ -1,14 +1,14 @@
 """What a refused rewind says of the cache: refusing what is still held is a broken claim.
 
 A cache that states `first_held()` is taken at its word.  One that states nothing is looked at: it
-holds a position where the exact bits of that position's key and value, in every row of the batch
-and every head, stand in the tensors within reach of it.  A cache that stores other bits (another
-dtype, another rotation) is not judged.
+holds a position whose key and value its next update still returns, bit for bit, in every row of the
+batch and every head.  A cache that returns other bits (another dtype, another rotation) is not
+judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -16,9 +16,8 @@ from torch import Tensor
 from harness.cases.case import Case
 from harness.cases.schedules import Feed, Reset, Rewind
 from harness.checks.common import distinct_layers, op_shape
-from harness.contract import CacheSubject, Decoder, LayerCache, optional
+from harness.contract import CacheSubject, ContractError, Decoder, LayerCache, optional
 from harness.law import Layer
-from harness.memory.storage import tensors_of
 from harness.reference.inputs import random
 
 
@@ -46,7 +45,7 @@ def refused_though_stated(decoder: Decoder, case: Case, length: int) -> str:
     if state is None:
         return ""
     layers = case.model.layers
-    firsts = list(state())
+    firsts = [_first(first) for first in state()]
     for i in case.model.cached_layers:
         keys = [k for k in needed(layers[i], length) if k >= layers[i].sink]
         if keys and keys[0] < firsts[i]:
@@ -62,7 +61,7 @@ def refused_though_held(subject: CacheSubject, case: Case) -> Iterator[str]:
     for i, layer in distinct_layers(case.model):
         shape = op_shape(case, i)
         fed = sum(step.n for step in case.schedule.steps if isinstance(step, Feed))
-        x = random(case, fed, shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
+        x = random(case, fed + 1, shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
         text = _walk(subject.new_cache(layer, shape), case, layer, x.k, x.v)
         if text:
             yield f"{layer}: {text}"
@@ -83,41 +82,66 @@ def _walk(cache: LayerCache, case: Case, layer: Layer, k: Tensor, v: Tensor) -> 
             try:
                 cache.rewind(step.length)  # type: ignore[attr-defined]  # optional member
             except Exception as refused:
-                return _judge(cache, layer, keys, values, step.length, refused)
+                then = slice(used, used + 1)
+                following = k[:, :, then].clone(), v[:, :, then].clone()
+                return _judge(cache, layer, (keys, values), following, step.length, refused)
             keys, values = keys[:, :, : step.length], values[:, :, : step.length]
     return ""
 
 
 def _judge(
-    cache: LayerCache, layer: Layer, keys: Tensor, values: Tensor, length: int, refused: Exception
+    cache: LayerCache,
+    layer: Layer,
+    history: tuple[Tensor, Tensor],
+    new: tuple[Tensor, Tensor],
+    length: int,
+    refused: Exception,
 ) -> str:
     at = needed(layer, length)
     state = optional(cache, "first_held")
     if state is not None:
-        first = state()
+        first = _first(state())
         if any(layer.sink <= k < first for k in at):
             return ""
         how = f"first_held() says {first}"
-    elif holds(tensors_of(cache), (keys[:, :, at], values[:, :, at])):
-        how = f"the keys and values of all {len(at)} positions that the next query sees are held"
+    elif still_returned(cache, new, tuple(x[:, :, at] for x in history)):
+        how = (
+            f"its next update returns the keys and values of all {len(at)} positions that the next "
+            "query sees"
+        )
     else:
         return ""
     text = f"{type(refused).__name__}: {refused}"
-    return f"rewind from {keys.shape[2]} to {length} was refused ({text}), though {how}"
+    return f"rewind from {history[0].shape[2]} to {length} was refused ({text}), though {how}"
 
 
-def holds(tensors: Iterable[Tensor], wanted: tuple[Tensor, ...]) -> bool:
-    """True if every row (D,) of the wanted tensors (..., D) stands, bit for bit, in `tensors`."""
-    width, dtype = wanted[0].shape[-1], wanted[0].dtype
-    held: set[bytes] = set()
-    for t in tensors:
-        if t.dtype == dtype and t.dim() and t.shape[-1] % width == 0 and t.device.type == "cpu":
-            held |= _rows(t, width)
-    return all(_rows(t, width) <= held for t in wanted)
+def _first(said: object) -> int:
+    """Raises ContractError for what is no position."""
+    if isinstance(said, bool) or not isinstance(said, int):
+        raise ContractError(f"first_held() must return an int, got {type(said).__name__}")
+    return said
 
 
-def _rows(t: Tensor, width: int) -> set[bytes]:
-    flat = t.detach().reshape(-1, width).contiguous()
+def still_returned(
+    cache: LayerCache, new: tuple[Tensor, Tensor], wanted: tuple[Tensor, ...]
+) -> bool:
+    """True if the next update, of `new`, returns every row of the wanted keys and values.
+
+    Memory that holds them by chance, such as a block that was freed, is not looked at.
+    """
+    try:
+        keys, values, _ = cache.update(*new)
+    except Exception:
+        return False
+    return all(
+        isinstance(x, Tensor) and x.dtype == rows.dtype and _rows(rows) <= _rows(x)
+        for x, rows in zip((keys, values), wanted, strict=True)
+    )
+
+
+def _rows(t: Tensor) -> set[bytes]:
+    """The bytes of every row (D,) of a tensor (..., D)."""
+    flat = t.detach().cpu().reshape(-1, t.shape[-1]).contiguous()
     raw = flat.view(torch.uint8).numpy().tobytes()
-    size = width * t.element_size()
+    size = t.shape[-1] * t.element_size()
     return {raw[i : i + size] for i in range(0, len(raw), size)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.cases.case import Case
 from harness.checks.bounds import reference_for
-from harness.checks.common import distinct_layers, op_shape, require_plain, stored_dtype
+from harness.checks.common import distinct_layers, is_coarse, op_shape, require_plain, stored_dtype
 from harness.checks.drive import claim, open_decoder, open_op, run_decoder, run_op, tokens_for
 from harness.checks.op_reference import op_reference
 from harness.contract import AttentionSubject, DecoderSubject, Subject
@@ -42,7 +42,7 @@ def values(subject: Subject, case: Case) -> Finding:
     require_plain(case)
     finding = Finding("values")
     is_decoder, is_operation = (isinstance(subject, p) for p in (DecoderSubject, AttentionSubject))
-    half = case.dtype in ("float16", "bfloat16")
+    half = case.dtype in ("float16", "bfloat16") or is_coarse(subject)
     if is_decoder or not (is_operation or half):
         decoder_values(finding, subject, case)
     if not is_decoder:
@@ -114,7 +114,7 @@ def decoder_values(finding: Finding, subject: Subject, case: Case) -> None:
         run.logits,
         reference.exact,
         reference.bound,
-        reference.margin,
+        None if is_coarse(subject) else reference.margin,
         "logits",
         lambda: reference.wrong,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -60,7 +61,8 @@ class CacheDecoder:
 
     def cache_bytes(self) -> list[int]:
         return [
-            self.caches[i].nbytes() if i in self.caches else 0 for i in range(self.model.n_layers)
+            checked_nbytes(self.caches[i]) if i in self.caches else 0
+            for i in range(self.model.n_layers)
         ]
 
     def dense(
@@ -87,10 +89,20 @@ def cache_shape(case: Case, layer: int, device: torch.device = _CPU) -> CacheSha
 
 def require_cache(cache: object) -> None:
     """Raise ContractError for what is no cache: `new_cache` may lack its `return`."""
-    if not callable(getattr(cache, "update", None)):
+    missing = [m for m in ("update", "reset", "nbytes") if not callable(getattr(cache, m, None))]
+    if missing:
         raise ContractError(
-            f"new_cache() must return a cache with update(k, v), got {type(cache).__name__}"
+            "new_cache() must return a cache with update(k, v), reset() and nbytes(), got "
+            f"{type(cache).__name__} without {', '.join(missing)}"
         )
+
+
+def checked_nbytes(cache: LayerCache) -> int:
+    """`cache.nbytes()`.  Raises ContractError for anything but a count."""
+    said = cache.nbytes()
+    if isinstance(said, bool) or not isinstance(said, Integral):
+        raise ContractError(f"nbytes() must return an int, got {type(said).__name__}")
+    return int(said)
 
 
 def checked_update(cache: LayerCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

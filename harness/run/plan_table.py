@@ -75,6 +75,10 @@ def _past(position: int) -> Callable[[Model], list[Schedule]]:
     ]
 
 
+def _rewind_3(model: Model) -> list[Schedule]:
+    return [s for s in _rewinds(model) if s.name == "rewind-3-of-long"]
+
+
 def _byte_runs(model: Model) -> list[Schedule]:
     return schedules.byte_runs(model.turn, model.sink)
 
@@ -264,6 +268,7 @@ TABLE: tuple[Row, ...] = (
     Row(_STATEFUL, "reset", _resets, _whole, "used, reset, used again"),
     Row(_STATEFUL, "reset", _reset_twice, _whole, "a second reset, of every row", batches=(3,)),
     Row(_STATEFUL, "rewind", _rewinds, _whole, "a few tokens back, a window, far, early, twice"),
+    Row(_STATEFUL, "rewind", _rewind_3, _whole, "rows of a batch go back alike", batches=(3,)),
     Row(
         _LAYERWISE,
         "refusal",

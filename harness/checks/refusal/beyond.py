@@ -15,13 +15,13 @@ from harness.cases.schedules import Schedule, chunks
 from harness.checks.bounds import reference_for
 from harness.checks.common import op_shape, stored_dtype
 from harness.checks.drive import open_decoder, tokens_for
-from harness.checks.op_reference import op_reference
+from harness.checks.op_reference import OpReference, op_reference
 from harness.checks.refusal.attempts import require_message
-from harness.contract import CacheSubject, Subject
+from harness.contract import CacheSubject, LayerCache, Subject
 from harness.law import Layer
 from harness.reference import oracle, tolerance
 from harness.reference.cache_decoder import checked_update
-from harness.reference.inputs import random
+from harness.reference.inputs import Inputs, random
 from harness.results.finding import Finding, Kind
 
 
@@ -40,9 +40,11 @@ def decoder_beyond(finding: Finding, subject: Subject, case: Case) -> None:
 def _beyond(case: Case) -> list[Schedule]:
     """Schedules longer than the case announces."""
     total = case.max_context
+    full = chunks(total, (case.max_chunk,))
     return [
         Schedule("a chunk beyond max_chunk", chunks(total, (case.max_chunk + 3,))),
         Schedule("past max_context", chunks(total + 2 * case.window, (case.max_chunk,))),
+        Schedule("one token past max_context", (*full, *chunks(2, (1,)))),
     ]
 
 
@@ -61,12 +63,46 @@ def _right_or_refused(
             got = oracle.attention(q, *checked_update(cache, k, v))
         except Exception as error:
             require_message(finding, f"{layer}, {what}", error)
+            problem = _goes_on(cache, x, layer, case, reference, a)
+            if problem:
+                text = f"{layer}, {what}: refused at position {a}, but {problem}"
+                finding.fail(Kind.STATE_CHANGED, text)
             return
         bad = ~(tolerance.row_error(got, reference.exact[:, :, a:b]) <= reference.bound[a:b])
         if bad.any():
             first = a + int(bad.nonzero()[0])
             _wrong_at(finding, f"{layer}, ", first, case, beyond)
             return
+
+
+def _goes_on(
+    cache: LayerCache, x: Inputs, layer: Layer, case: Case, reference: OpReference, held: int
+) -> str:
+    """What is wrong with the good updates after a refusal at `held` positions; "" where nothing is.
+
+    As many positions as there is still room for; then, after a reset, the first ones once more.
+    """
+    t = min(case.max_chunk, case.max_context - held)
+    problem = _wrong(cache, x, reference, held, held + t) if t > 0 else ""
+    if problem:
+        return f"a good update after it {problem}"
+    cache.reset()
+    t = min(case.max_chunk, case.max_context)
+    mask = layer.mask(0, t, t)
+    first = op_reference(x.q[:, :, :t], x.k[:, :, :t], x.v[:, :, :t], mask)
+    start = OpReference(first.exact, reference.bound[:t])
+    problem = _wrong(cache, x, start, 0, t)
+    return f"a good update after a reset {problem}" if problem else ""
+
+
+def _wrong(cache: LayerCache, x: Inputs, reference: OpReference, a: int, b: int) -> str:
+    q, k, v = x.span(a, b)
+    try:
+        got = oracle.attention(q, *checked_update(cache, k, v))
+    except Exception as error:
+        return f"raises {type(error).__name__}: {error}"
+    errors = tolerance.row_error(got, reference.exact[:, :, a:b])
+    return "" if bool((errors <= reference.bound[a:b]).all()) else "is answered wrongly"
 
 
 def _decoder_right_or_refused(
@@ -80,6 +116,14 @@ def _decoder_right_or_refused(
             rows.append(decoder.feed(tokens[:, a:b]).clone())
         except Exception as error:
             require_message(finding, what, error)
+            t = min(case.max_chunk, case.max_context - a)
+            if t > 0:  # there is still room: what was refused must not have taken any
+                try:
+                    rows.append(decoder.feed(tokens[:, a : a + t]).clone())
+                except Exception as second:
+                    text = f"{what}: refused at position {a}, but a good feed after it raises "
+                    text += f"{type(second).__name__}: {second}"
+                    finding.fail(Kind.STATE_CHANGED, text)
             break
     if not rows:
         return

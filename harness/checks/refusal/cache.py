@@ -25,11 +25,15 @@ def bad_updates(k: Tensor, v: Tensor) -> Iterator[Misuse]:
     a cache that concatenates cannot notice.
     """
     other = torch.float16 if k.dtype != torch.float16 else torch.float32
+    wider = tuple(torch.cat((x, x[..., :1]), -1) for x in (k, v))
     yield Misuse("rank 3", (k[0], v[0]))
     yield Misuse(f"dtype {other}", (k.to(other), v.to(other)))
+    yield Misuse("dtype torch.bfloat16", (k.bfloat16(), v.bfloat16()))
+    yield Misuse("integers", (k.long(), v.long()))
     yield Misuse("another batch", (torch.cat((k, k)), torch.cat((v, v))))
     yield Misuse("another number of heads", (torch.cat((k, k), 1), torch.cat((v, v), 1)))
     yield Misuse("another head_dim", (k[..., :-1], v[..., :-1]))
+    yield Misuse("a wider head_dim", wider)
     yield Misuse(f"only values of dtype {other}", (k, v.to(other)))
     yield Misuse("only values of another batch", (k, torch.cat((v, v))))
     yield Misuse("only values of another head_dim", (k, v[..., :-1]))
@@ -59,8 +63,12 @@ class CacheBody:
 
     def misuses(self) -> list[Misuse]:
         left = self.case.schedule.length - self.at
-        _, k, v = self.x.span(self.at, self.at + max(1, min(3, left - 1)))
-        return list(bad_updates(k, v))
+        found: list[Misuse] = []
+        for t in sorted({1, max(1, min(3, left - 1))}, reverse=True):
+            _, k, v = self.x.span(self.at, self.at + t)
+            tokens = " of one token" if t == 1 else ""
+            found += [Misuse(f"{bad.what}{tokens}", bad.handed) for bad in bad_updates(k, v)]
+        return found
 
     def good(self) -> OpReference:
         return self._reference(self.x, self.at, self.case.schedule.length)

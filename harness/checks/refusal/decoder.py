@@ -43,7 +43,12 @@ class DecoderBody:
     def misuses(self) -> list[Misuse]:
         left = self.tokens.shape[1] - self.at
         good = self.tokens[:, : max(1, min(2, self.case.max_chunk, left - 1))]
-        return bad_tokens(good, self.case.vocab)
+        one = [Misuse(f"{b.what}, one token", b.handed) for b in self._ids(good[:, :1])]
+        return bad_tokens(good, self.case.vocab) + one
+
+    def _ids(self, good: Tensor) -> list[Misuse]:
+        """Those of which one token may be the matter: decode steps have their own path."""
+        return [b for b in bad_tokens(good, self.case.vocab) if "token id" in b.what]
 
     def good(self) -> OpReference:
         return self._reference(self.tokens, self.at, self.tokens.shape[1])

@@ -22,8 +22,11 @@ def bad_calls(q: Tensor, k: Tensor, v: Tensor) -> list[Misuse]:
         Misuse("queries of rank 3", (q[0], k, v)),
         Misuse("keys of another batch", (q, torch.cat((k, k, k)), torch.cat((v, v, v)))),
         Misuse("keys and values of another dtype", (q, k.half(), v.half())),
+        Misuse("keys and values in float64", (q, k.double(), v.double())),
         Misuse("keys of another head_dim", (q, k[..., :-1], v)),
+        Misuse("keys of a wider head_dim", (q, torch.cat((k, k[..., :1]), -1), v)),
         Misuse("more keys than values", (q, k, v[:, :, :-1])),
+        Misuse("more values than keys", (q, k[:, :, :-1], v)),
     ]
     if (q.shape[1] - 1) % k.shape[1]:
         calls.append(Misuse("query heads not a multiple of key heads", (q[:, :-1], k, v)))

@@ -14,6 +14,7 @@ from harness.checks.refusal import refusal
 from harness.checks.refusal.cache import bad_updates
 from harness.contract import Unsupported
 from harness.defects.base import DenseAttention, Trimmed
+from harness.defects.refusals import _fit
 from harness.law import Layer
 from harness.reference.cache_decoder import CacheDecoder
 from harness.results.finding import Finding, Kind, Status
@@ -49,7 +50,7 @@ def test_a_scheme_that_is_not_claimed_is_not_checked() -> None:
 def test_every_bad_update_is_another_one_and_bad(batch: int, dtype: torch.dtype) -> None:
     k = torch.zeros(batch, 2, 2, 8, dtype=dtype)
     bad = list(bad_updates(k, k))
-    assert len({b.what for b in bad}) == len(bad) == (10 if batch > 1 else 9)
+    assert len({b.what for b in bad}) == len(bad) == (13 if batch > 1 else 12)
     form = (k.shape, k.dtype)
     assert all(any((x.shape, x.dtype) != form for x in b.handed) for b in bad)
 
@@ -300,3 +301,63 @@ def test_the_call_that_raises_after_a_refusal_is_told_with_what_was_refused() ->
     finding = found(cache(HalfStored))
     assert finding.kind is Kind.STATE_CHANGED
     assert "rank 3: refused, but the good call after it raises" in finding.message
+
+
+class SpoiltByTooLong(Trimmed):
+    """Counts the positions of a chunk beyond max_chunk that it refuses."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if k.shape[2] > self.shape.max_chunk:
+            self.length += k.shape[2]
+            raise ValueError(f"{k.shape[2]} tokens are more than {self.shape.max_chunk}")
+        return super().update(k, v)
+
+
+class NoResetAfterRefusal(Trimmed):
+    """Does not reset any more once it has refused something past max_context."""
+
+    refused = False
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.length + k.shape[2] > self.shape.max_context:
+            self.refused = True
+            raise ValueError("past max_context")
+        return super().update(k, v)
+
+    def reset(self) -> None:
+        if not self.refused:
+            super().reset()
+
+
+class DropsTheLastToken(Trimmed):
+    """Answers a single token past max_context without having stored it."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if k.shape[2] == 1 and self.length >= self.shape.max_context:
+            k, v = k * 0, v * 0
+        return super().update(k, v)
+
+
+class OneTokenCut(Trimmed):
+    """Cuts and pads a single token to its own shape."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if k.shape[-2] == 1:
+            s = self.shape
+            like = torch.zeros(s.batch, s.n_kv_heads, 1, s.head_dim, dtype=s.dtype)
+            k, v = _fit(k, like), _fit(v, like)
+        return super().update(k, v)
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind"),
+    [
+        (SpoiltByTooLong, Kind.STATE_CHANGED),
+        (NoResetAfterRefusal, Kind.STATE_CHANGED),
+        (DropsTheLastToken, Kind.ACCEPTED_AND_WRONG),
+        (OneTokenCut, Kind.BAD_INPUT_ACCEPTED),
+    ],
+)
+def test_what_comes_after_and_at_the_limits_is_looked_at(planted: Any, kind: Kind) -> None:
+    finding = found(cache(planted))
+    assert (finding.status, finding.kind) == (Status.FAIL, kind), finding.message

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.cases.case import parse
 from harness.checks import run_check
 from harness.contract import CacheShape
-from harness.defects.base import Trimmed
+from harness.defects.base import Trimmed, TrimmedSubject
 from harness.law import Layer
 from harness.reference.cache_decoder import CacheDecoder
 from harness.results.finding import Kind, Status
@@ -74,7 +74,7 @@ def test_a_rewind_that_is_refused_though_all_is_held_is_named() -> None:
     finding = _rewound(defect("RefusesHeldRewinds"))
     assert finding.kind is Kind.REFUSES_WHAT_IT_HOLDS
     assert "rewind from 28 to 25 was refused" in finding.message
-    assert "values of all 7 positions that the next query sees are held" in finding.message
+    assert "returns the keys and values of all 7 positions that the next query" in finding.message
     assert finding.bytes == {"rewound": 0}
 
 
@@ -123,7 +123,53 @@ def test_how_far_rewinds_went_is_an_integer() -> None:
     assert (finding.status, finding.bytes) == (Status.PASS, {"rewound": 3})
 
 
+class Paged(Trimmed):
+    """Frees keys into a pool that it does not clear, and refuses to go back to them."""
+
+    def reset(self) -> None:
+        super().reset()
+        self.pool: list[Tensor] = []
+
+    def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
+        super().store(keys, values, columns, keep)
+        self.pool += [keys[:, :, ~keep].clone(), values[:, :, ~keep].clone()]
+
+
+def test_memory_that_was_freed_is_not_held() -> None:
+    assert _rewound(cache(Paged)).status is Status.PASS
+
+
+def test_what_is_no_position_is_named() -> None:
+    finding = _rewound(cache(type("Says", (Lossy,), {"says": "all"})))
+    assert finding.kind is Kind.CONTRACT_BROKEN
+    assert "first_held() must return an int, got str" in finding.message
+
+
 # --- What is returned and held.
+
+
+@pytest.mark.parametrize("said", [None, 7.5, True, torch.tensor(7)])
+def test_bytes_that_are_no_count_are_named(said: Any) -> None:
+    liar = cache(type("Liar", (Trimmed,), {"nbytes": lambda self: said}))  # noqa: ARG005 - theirs
+    finding = run_check(liar, "cache_bytes", parse("mistral/bytes-chunked-50w/float32/b1"))
+    assert finding.kind is Kind.CONTRACT_BROKEN
+    assert "nbytes() must return an int, got" in finding.message
+
+
+def test_a_cache_without_reset_is_no_cache() -> None:
+    class Half:
+        """Updates, and nothing else."""
+
+        def update(self, k: Tensor, v: Tensor) -> Any:
+            return k, v, torch.ones(k.shape[2], k.shape[2], dtype=torch.bool).tril()
+
+    class Subject(TrimmedSubject):
+        def new_cache(self, layer: Layer, shape: CacheShape) -> Any:
+            del layer, shape
+            return Half()
+
+    finding = run_check(Subject, "values", parse("mistral/prefill-w/float32/b1"))
+    assert "got Half without reset, nbytes" in finding.message
 
 
 class MaskForAll(Trimmed):
@@ -174,17 +220,19 @@ def test_memory_that_torch_does_not_hold_is_said_to_be_unseen() -> None:
 class InHalf(Trimmed):
     """Keeps float16, whatever it is given, and answers in the dtype that it was given."""
 
+    dtype = torch.float16
+
     def store(self, keys: Tensor, values: Tensor, columns: Tensor, keep: Tensor) -> None:
         super().store(keys, values, columns, keep)
-        self.keys, self.values = self.keys.half(), self.values.half()
+        self.keys, self.values = self.keys.to(self.dtype), self.values.to(self.dtype)
 
     def reset(self) -> None:
         super().reset()
-        self.keys, self.values = self.keys.half(), self.values.half()
+        self.keys, self.values = self.keys.to(self.dtype), self.values.to(self.dtype)
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         self.check(k, v)
-        rounded = [x.half().to(k.dtype) for x in (k, v)]
+        rounded = [x.to(self.dtype).to(k.dtype) for x in (k, v)]
         self.keys, self.values = self.keys.to(k.dtype), self.values.to(k.dtype)
         return super().update(*rounded)
 
@@ -201,6 +249,17 @@ class InHalf(Trimmed):
 def test_a_cache_may_say_in_which_dtype_it_stores(check: str, case: str) -> None:
     honest = run_check(cache(InHalf, stored="float16"), check, parse(case))
     assert honest.status is Status.PASS, honest.message
+
+
+@pytest.mark.parametrize("case", ["gemma3/chunk-4/float32/b1", "mistral/prefill-w/float32/b1"])
+def test_a_coarse_store_is_compared_layer_by_layer(case: str) -> None:
+    """Logits over bfloat16 keys do not tell a window from its neighbours: the case is not blind."""
+
+    class InBfloat(InHalf):
+        dtype = torch.bfloat16
+
+    finding = run_check(cache(InBfloat, stored="bfloat16"), "values", parse(case))
+    assert finding.status is Status.PASS, finding.message
 
 
 @pytest.mark.parametrize(
