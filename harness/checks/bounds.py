@@ -105,8 +105,17 @@ def _of(subject: Subject, case: Case, tokens: Tensor, key: tuple[object, ...]) -
     bound = _bound(case, own, exact.logits)
     doubt = _doubt(case, own, exact.logits, optional(subject, "stored") or case.dtype)
     cannot_tell_positions = tokens.shape[1] > 1 / torch.finfo(getattr(torch, case.dtype)).eps
-    margin = _of_positions(case, tokens) if cannot_tell_positions else _margin(exact.wrong, bound)
+    if cannot_tell_positions:
+        bound = _of_all(bound)
+        margin = _of_positions(case, tokens)
+    else:
+        margin = _margin(exact.wrong, bound)
     return Reference(exact.logits.double(), bound, margin, exact.wrong, doubt)
+
+
+def _of_all(bound: Tensor) -> Tensor:
+    """One bound for all rows of half precision: any may be as far off as the worst of them."""
+    return (bound.amax() * tolerance.SAMPLE_OF_ALL / tolerance.SAMPLE).expand_as(bound)
 
 
 def _of_positions(case: Case, tokens: Tensor) -> float | None:
@@ -120,6 +129,7 @@ def _of_positions(case: Case, tokens: Tensor) -> float | None:
     weights = make_weights(case.model, case.vocab, case.weights_seed)
     exact = dense_logits(weights, tokens)
     bound = _bound(case, dense_logits(weights.to(dtype), tokens), exact)
+    bound = _of_all(bound)
     rounded = torch.arange(tokens.shape[1]).to(dtype).double()
     wrong = dense_logits(weights, tokens, positions=rounded)
     return tolerance.margin(exact, [wrong], bound)

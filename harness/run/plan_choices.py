@@ -50,6 +50,11 @@ def past(position: int) -> Callable[[Model], list[Schedule]]:
     ]
 
 
+def past_or_turns(model: Model) -> list[Schedule]:
+    """The long schedules: a chat, and past position 256."""
+    return [*past(256)(model), *named("turns")(model)]
+
+
 def rewind_3(model: Model) -> list[Schedule]:
     """The schedule that goes back by three tokens."""
     return [s for s in rewinds(model) if s.name == "rewind-3-of-long"]
@@ -95,9 +100,18 @@ def first_layer(model: Model) -> list[Model]:
     return layers(model)[:1]
 
 
-def with_a_border(model: Model) -> list[Model]:
-    """Models that forget.  With a window of 1 positions cancel: no answer depends on them."""
-    return [m for m in whole(model) if any(a.bounded and a.window != 1 for a in m.layers)]
+def bounded_layers(model: Model) -> list[Model]:
+    """Single layers that forget.  With a window of 1 positions cancel: nothing depends on them."""
+    return [m for m in layers(model) if m.layers[0].bounded and m.layers[0].window != 1]
+
+
+#: Models of which one layer tells positions from rounded ones by half as much again as it must.
+_FAR_IN_HALF = frozenset(("mistral", "gpt-oss", "gemma4-e2b", "cohere2"))
+
+
+def far_in_half(model: Model) -> list[Model]:
+    """Single layers that forget, of the models that show rounded positions best."""
+    return bounded_layers(model) if model.name in _FAR_IN_HALF else []
 
 
 def layers_with_a_border(model: Model) -> list[Model]:

@@ -85,14 +85,14 @@ TABLE: tuple[Row, ...] = (
         batches=(3,),
     ),
     Row(
-        _LAYERWISE,
+        (ATTENTION,),
         "values",
         choices.past(256),
         choices.whole,
         "positions past 256, in prefill and decode",
     ),
     Row(
-        (DECODER,),
+        _STATEFUL,
         "values",
         choices.past(256),
         choices.layers_with_a_border,
@@ -104,9 +104,9 @@ TABLE: tuple[Row, ...] = (
         (DECODER,),
         "values",
         choices.past(512),
-        choices.with_a_border,
-        "positions that are rounded to half precision on the way to RoPE; full attention averages "
-        "over too many keys to show it",
+        choices.far_in_half,
+        "positions that are rounded to half precision on the way to RoPE; a few models show it: "
+        "full attention averages over too many keys, and a stack is too noisy",
         dtypes=("bfloat16",),
         unless="lowered",
     ),
@@ -127,7 +127,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         _LAYERWISE,
         "values",
-        choices.named("prefill-3w+5", "chunk-4", "chunk-w", "decode-3wraps", "turns"),
+        choices.named("prefill-3w+5", "chunk-4", "chunk-w", "decode-3wraps"),
         choices.whole,
         "half precision: a prefill, chunks and single tokens",
         dtypes=_HALF,
@@ -135,9 +135,9 @@ TABLE: tuple[Row, ...] = (
     Row(
         _LAYERWISE,
         "values",
-        choices.past(256),
-        choices.with_a_border,
-        "half precision past position 256; in a full layer one of so many keys is lost in it",
+        choices.past_or_turns,
+        choices.bounded_layers,
+        "half precision past positions 64 and 256; in a full layer one key of so many is lost",
         dtypes=_HALF,
     ),
     Row(

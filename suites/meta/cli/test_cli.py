@@ -186,7 +186,8 @@ def test_new_cache_that_returns_nothing_is_the_target_s_mistake(harness, tmp_pat
     (tmp_path / "bad.py").write_text(BAD + nothing)
     status, out, _ = harness("check", "bad.py:Nothing", "--model", "mistral-w1")
     assert status == 1
-    assert "new_cache() must return a cache with update(k, v), got NoneType" in out
+    assert "new_cache() must return a cache with update(k, v), reset() and nbytes()" in out
+    assert "got NoneType without update, reset, nbytes" in out
     assert re.search(r"all \d+ broken checks: the same", out)
 
 
