@@ -208,7 +208,7 @@ def _wrong_of_harness(case: Case, tokens: Tensor) -> Iterator[tuple[str, Tensor]
     for layers in tolerance.wrong_stacks(truth, n):
         yield tolerance.difference(truth, layers), dense_logits(weights, tokens, layers)
     # Where every query sees only itself, positions cancel out: no answer depends on them.
-    if n > case.window and any(layer.window != 1 for layer in truth):
+    if n > case.window and any(layer.window != 1 and layer.chunk is None for layer in truth):
         stalled = torch.arange(n)
         stalled[case.window :] -= 1  # positions that stall once, when the window is full
         yield "positions off by one", dense_logits(weights, tokens, positions=stalled)
