@@ -68,7 +68,8 @@ def tasks(targets: Sequence[str], models: Sequence[str], first_seed: int = 0) ->
         pairs += [
             (target, name) for name in planned if name in models or (not models and _small(name))
         ]
-    allowed = f"those that {', '.join(targets)} can be fuzzed on: {', '.join(taken) or 'none'}"
+    whole = [name for name in taken if "." not in name]  # single layers may be named, too
+    allowed = f"those that {', '.join(targets)} can be fuzzed on: {', '.join(whole) or 'none'}"
     for name in models:
         if name not in taken:
             raise ValueError(f"--model must be one of {allowed}; got {name!r}")
