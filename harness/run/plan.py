@@ -84,7 +84,7 @@ class Selection:
         out = items(target, schemes)
         if self.model:
             wanted = self.model.split(",")
-            chosen = [item for name in wanted for item in _of_model(out, name)]
+            chosen = {item for name in wanted for item in _of_model(out, name)}
             out = [item for item in out if item in chosen]  # in the order of the plan
         if self.case:
             out = _of_case(out, self.case)
