@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import op_shape, stored_dtype
+from harness.checks.common import device_of, op_shape, stored_dtype
+from harness.checks.drive import cache_op
 from harness.checks.op_reference import OpReference, op_reference
 from harness.checks.refusal.attempts import Expected, Misuse, row_problem
 from harness.contract import CacheSubject
 from harness.law import Layer
 from harness.reference import oracle
-from harness.reference.cache_decoder import checked_update
 from harness.reference.inputs import Inputs, random
 
 
@@ -107,8 +108,10 @@ class CacheBody:
             return f"update() returned {type(answer).__name__} in place of (keys, values, mask)"
         t = expected.exact.shape[2]
         try:
-            keys, values = (x.to(self.x.q.dtype) for x in answer[:2])
-            rows = oracle.attention(self.x.q[:, :, self.at : self.at + t], keys, values, answer[2])
+            keys, values = (x.cpu().to(self.x.q.dtype) for x in answer[:2])
+            rows = oracle.attention(
+                self.x.q[:, :, self.at : self.at + t], keys, values, answer[2].cpu()
+            )
         except Exception as error:
             return f"its answer cannot be used: {type(error).__name__}: {error}"
         return row_problem(rows, expected)
@@ -119,7 +122,9 @@ class CacheRun:
 
     def __init__(self, body: CacheBody) -> None:
         self.body = body
-        self.cache = body.subject.new_cache(body.layer, body.shape)
+        device = device_of(body.subject)
+        self.cache = body.subject.new_cache(body.layer, replace(body.shape, device=device))
+        self.step, self.device = cache_op(self.cache, device), device
         self.taken = 0
 
     def head(self) -> None:
@@ -127,7 +132,7 @@ class CacheRun:
             self._step(a, b)
 
     def misuse(self, bad: Misuse) -> object:
-        answer = self.cache.update(*bad.handed)
+        answer = self.cache.update(*(x.to(self.device) for x in bad.handed))
         self.taken = max(t.shape[-2] for t in bad.handed)
         return answer
 
@@ -140,5 +145,4 @@ class CacheRun:
         return torch.cat([self.body.x.q[:, :, :0], *rows], 2)
 
     def _step(self, a: int, b: int) -> Tensor:
-        q, k, v = self.body.x.span(a, b)
-        return oracle.attention(q, *checked_update(self.cache, k, v))
+        return self.step(*self.body.x.span(a, b))
