@@ -83,11 +83,12 @@ def _last_run(out: Path) -> tuple[pd.DataFrame, RunInfo]:
 def _update(frame: pd.DataFrame, run: RunInfo, baselines: Path, known: Path) -> None:
     from harness.gate import baselines as files
     from harness.gate import known_files, known_update
+    from harness.results.folder import ALL
 
     held, causes = files.read(baselines), known_files.load(known)
     whole = run.whole and run.exit_status in {0, 1}
-    refiled = known_update.update(causes, frame, whole=whole)
-    done = held.update(refiled.frame, whole=whole)
+    refiled = known_update.update(causes, frame, whole=whole and run.matrix == ALL)
+    done = held.update(refiled.frame, whole=whole, matrix=run.matrix)
     touched = [*files.write(held, baselines), *known_files.write(causes, known)]
     say(f"{done.added} rows added, {done.changed} changed, {done.dropped} dropped")
     if done.claims:

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.cli import baseline, bench, check, fuzz, gate, history, kills, kv, signals
+from harness.cli import baseline, bench, check, fuzz, gate, history, kills, kv, short, signals
 from harness.cli import list as listing
 from harness.cli import run as running
 from harness.cli.common import MISUSE, Misuse, say
@@ -80,7 +80,12 @@ _COMMANDS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     (
         "run",
         running.run,
-        ("harness run", "harness run --subject my_cache.py:Mine", "harness run -k gemma4"),
+        (
+            "harness run",
+            "harness run --all",
+            "harness run --subject my_cache.py:Mine",
+            "harness run -k gemma4",
+        ),
     ),
     ("gate", gate.gate, ("harness gate --whole", "harness gate --require executorch.static")),
     ("report", gate.report, ("harness report",)),
@@ -91,6 +96,7 @@ _COMMANDS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
         ("harness fuzz my_cache.py:Mine --seconds 300", "harness fuzz harness.sink --hours 8"),
     ),
     ("kills", kills.kills, ("harness kills",)),
+    ("short", short.short, ("harness short", "harness short --check")),
     ("bench", bench.bench, ("harness bench decode", "harness bench routing --json figures.json")),
 )
 for _name, _function, _examples in _COMMANDS:

@@ -25,6 +25,7 @@ from harness.cli.common import (
     say,
 )
 from harness.cli.gate import draw_report, gate_results
+from harness.results.folder import ALL, SHORT
 
 if TYPE_CHECKING:
     from harness.results.lock import Lock
@@ -36,13 +37,18 @@ def run(
     baselines: Baselines = BASELINES,
     known: Known = KNOWN,
     require: Required = [],  # noqa: B006 - typer copies it
+    all_: Annotated[
+        bool,
+        typer.Option("--all", help="Run the whole plan, as each night, not the short matrix."),
+    ] = False,
     lower: Annotated[
-        bool, typer.Option(help="Lower programs before a full run rather than inside its checks.")
-    ] = True,
+        bool, typer.Option(help="Lower all programs first, not each before its checks.")
+    ] = False,
 ) -> None:
-    """Run the suites over the whole matrix, then gate and report.  Takes pytest's arguments.
+    """Run the suites over the matrix, then gate and report.  Takes pytest's arguments.
 
-    Without such arguments, a partial run fails the gate.
+    Without such arguments, a partial run fails the gate.  The short matrix shows every planted
+    defect and every known failure that the whole plan shows, in a small part of its time.
     """
     from harness.results.lock import Lock
 
@@ -53,15 +59,16 @@ def run(
     arguments = list(context.args)
     given = any(Path(a.partition("::")[0]).exists() for a in arguments if not a.startswith("-"))
     paths = [] if given else [str(path) for path in suites]
-    command = ["-m", "pytest", *paths, f"--harness-out={out}", *arguments]
+    given_all = ["--harness-all"] if all_ else []
+    command = ["-m", "pytest", *paths, f"--harness-out={out}", *given_all, *arguments]
     with Lock(out, "--out") as lock:
-        _run(command, out, lock, lower=lower and not arguments)
+        _run(command, out, lock, lower=lower, matrix=ALL if all_ else SHORT)
         frame, verdict = gate_results(out, baselines, known, require, whole=not arguments)
         draw_report(frame, verdict, out)
     raise typer.Exit(verdict.exit_status)
 
 
-def _run(command: list[str], out: Path, lock: Lock, *, lower: bool) -> None:
+def _run(command: list[str], out: Path, lock: Lock, *, lower: bool, matrix: str) -> None:
     """Run pytest, and lower programs before it.  Raises Misuse or Exit if no check was to run."""
     from harness.results import origin
     from harness.results.folder import Folder, RunInfo
@@ -73,7 +80,7 @@ def _run(command: list[str], out: Path, lock: Lock, *, lower: bool) -> None:
     origin.note(begun)
     folder.start(begun)
     if lower:
-        _lower_programs()
+        _lower_programs(matrix)
     done = subprocess.run([sys.executable, *command], check=False, pass_fds=lock.descriptor)
     status = done.returncode
     if folder.read_run().run == begun.run:  # pytest did not come to its own beginning
@@ -86,12 +93,14 @@ def _run(command: list[str], out: Path, lock: Lock, *, lower: bool) -> None:
     raise typer.Exit(BROKEN)
 
 
-def _lower_programs() -> None:
-    """Lower all programs of the matrix now: a check's time limit would not be enough for it."""
+def _lower_programs(matrix: str) -> None:
+    """Lower all programs of the matrix now, and say how far it is."""
+    from harness.gate import short
     from harness.run.prelower import prelower
 
+    listed = short.read(Path("suites")) if matrix == SHORT else None
     began = time.monotonic()
-    for n, done in enumerate(prelower(), 1):
+    for n, done in enumerate(prelower(short=listed), 1):
         if done.error or done.seconds > 1:  # the others were in the cache
             said = done.error or f"{done.seconds:.0f} s"
             say(f"lowered {n}: {done.target} {done.model}, {said}", err=True)

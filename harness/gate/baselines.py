@@ -23,6 +23,7 @@ from harness.gate.drift import (
     write_rows,
 )
 from harness.results.finding import Status
+from harness.results.folder import ALL
 from harness.results.record import INTEGERS, rows
 
 if TYPE_CHECKING:
@@ -119,19 +120,21 @@ class Baselines:
         """The baseline integers of a record; None if it has no row."""
         return self.schemes.get(record.scheme, {}).get(key_of(record))
 
-    def compare(self, frame: pd.DataFrame, *, whole: bool = False) -> Comparison:
+    def compare(self, frame: pd.DataFrame, *, whole: bool = False, matrix: str = ALL) -> Comparison:
         """Compare every record, except errors, with its row.
 
-        whole: every case was to run.  So a row without a record has vanished, which is drift as
-        well, and the counts of claims are compared too.
+        whole: every case of the matrix was to run, so the counts of claims are compared too.  In
+        the whole plan a row without a record has vanished, which is drift as well; a case that the
+        short matrix has lost is an error before anything runs.
         """
         out = Comparison()
         for record in rows(frame):
             if record.status != Status.ERROR:
                 self._compare(record, out)
-        if whole:
+        if whole and matrix == ALL:
             out.drift += self._vanished(frame)
-            out.drift += self.claims.compare(frame)
+        if whole:
+            out.drift += self.claims.compare(frame, matrix)
         return out
 
     def _compare(self, record: Row, out: Comparison) -> None:
@@ -144,19 +147,21 @@ class Baselines:
             before = {name: value for name, value in before.items() if name in now}
         out.drift += _differences(record, before, now)
 
-    def update(self, frame: pd.DataFrame, *, whole: bool = False) -> Update:
+    def update(self, frame: pd.DataFrame, *, whole: bool = False, matrix: str = ALL) -> Update:
         """Take over integers that drifted or are new; every other row stays as it is.
 
-        If a record failed, broke or is missing, it is refused and its row kept.  whole: rows of
-        cases that are no longer collected are dropped, and the claims taken over.
+        If a record failed, broke or is missing, it is refused and its row kept.  whole: the claims
+        are taken over, and, if the matrix is the whole plan, rows of cases that are no longer
+        collected are dropped.
         """
         out = Update()
         for record in rows(frame):
             if record.case:
                 self._update(record, out)
-        if whole:
+        if whole and matrix == ALL:
             out.dropped += self._drop(frame)
-            out.claims = self.claims.update(frame)
+        if whole:
+            out.claims = self.claims.update(frame, matrix)
         return out
 
     def _update(self, record: Row, out: Update) -> None:

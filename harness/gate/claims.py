@@ -1,7 +1,8 @@
 """Claims: how many cases of each check a subject claims to support.
 
-``reports/baselines/claims.csv`` keeps the counts of a whole run, so that a subject that claims
-fewer cases than before is noticed, even in checks that have no integers to compare.
+``reports/baselines/claims.csv`` keeps the counts of whole runs, one of the whole plan and one of
+the short matrix, so that a subject that claims fewer cases than before is noticed, even in checks
+that have no integers to compare.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.gate.drift import CLAIMS, Drift, Environment, Ran, read_rows, write_rows
 from harness.results.finding import Status
+from harness.results.folder import ALL, SHORT
 from harness.results.record import rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "claims.csv"
-VALUES = ("claimed",)
+#: The column of each matrix.
+COLUMNS = {ALL: "claimed", SHORT: "claimed_short"}
+VALUES = tuple(COLUMNS.values())
 
 #: Statuses that do not show whether the subject claims the case.
 _UNDECIDED = frozenset({Status.ERROR, Status.MISSING})
@@ -61,57 +65,61 @@ class Count:
 
 
 class Claims:
-    """Claimed cases by subject, check and environment.  Only whole runs have counts to compare."""
+    """Claimed cases by subject, check and environment.  Only whole runs have counts to compare.
 
-    def __init__(self, counts: Mapping[Key, int] | None = None) -> None:
-        self.counts = dict(counts or {})
+    counts: of each matrix, by its name.
+    """
 
-    def compare(self, frame: pd.DataFrame) -> list[Drift]:
-        """Counts of a whole run that differ from the baseline, in either direction.
+    def __init__(self, counts: Mapping[str, Mapping[Key, int]] | None = None) -> None:
+        self.counts = {matrix: dict((counts or {}).get(matrix, {})) for matrix in COLUMNS}
+
+    def compare(self, frame: pd.DataFrame, matrix: str = ALL) -> list[Drift]:
+        """Counts of a whole run of a matrix that differ from its baseline, in either direction.
 
         A check that is new to a subject had a count of 0 before.  A subject without any count in
         this environment is not compared.  A case that is missing or ended in an error may or may
         not be claimed, so it causes no drift.
         """
-        now, ran = count(frame), Ran(rows(frame))
-        counted = self._counted()
+        now, ran, counts = count(frame), Ran(rows(frame)), self.counts[matrix]
+        counted = _counted(counts)
         out = []
         for key, found in now.items():
-            before = self.counts.get(key, 0)
+            before = counts.get(key, 0)
             if (key.subject, key.environment) in counted and not found.may_be(before):
                 out.append(_drift(key, before, found))
-        for key, before in self.counts.items():
+        for key, before in counts.items():
             if key not in now and ran.expected(key.subject, key.environment):
                 out.append(_vanished(key, before))
         return out
 
-    def unknown(self, frame: pd.DataFrame) -> list[str]:
+    def unknown(self, frame: pd.DataFrame, matrix: str = ALL) -> list[str]:
         """Subjects of a whole run for which there is no count in their environment."""
-        counted = self._counted()
+        counted = _counted(self.counts[matrix])
         return sorted(
             {key.subject for key in count(frame) if (key.subject, key.environment) not in counted}
         )
 
-    def update(self, frame: pd.DataFrame) -> int:
-        """Take over the counts of a whole run; return how many rows that changed.
+    def update(self, frame: pd.DataFrame, matrix: str = ALL) -> int:
+        """Take over the counts of a whole run of a matrix; return how many of them changed.
 
         A count with undecided cases is left as it was.  A row is removed if the run should have
         cases for it and has none.
         """
-        now, ran = count(frame), Ran(rows(frame))
-        before = dict(self.counts)
+        now, ran, counts = count(frame), Ran(rows(frame)), self.counts[matrix]
+        before = dict(counts)
         for key, found in now.items():
             if not found.undecided:
-                self.counts[key] = found.claimed
+                counts[key] = found.claimed
         for key in before:
             if key not in now and ran.expected(key.subject, key.environment):
-                del self.counts[key]
-        keys = before.keys() | self.counts.keys()
-        return sum(before.get(key) != self.counts.get(key) for key in keys)
+                del counts[key]
+        keys = before.keys() | counts.keys()
+        return sum(before.get(key) != counts.get(key) for key in keys)
 
-    def _counted(self) -> set[tuple[str, Environment]]:
-        """The (subject, environment) pairs that have counts."""
-        return {(key.subject, key.environment) for key in self.counts}
+
+def _counted(counts: Iterable[Key]) -> set[tuple[str, Environment]]:
+    """The (subject, environment) pairs that have counts."""
+    return {(key.subject, key.environment) for key in counts}
 
 
 def count(frame: pd.DataFrame) -> dict[Key, Count]:
@@ -138,13 +146,22 @@ def read(folder: Path) -> Claims:
     held: Iterable[tuple[tuple[str, ...], dict[str, int]]] = ()
     if path.exists():
         held = read_rows(path, KEY, VALUES)
-    return Claims({Key(*key): values.get("claimed", 0) for key, values in held})
+    read = [(Key(*key), values) for key, values in held]
+    return Claims(
+        {
+            matrix: {key: values[column] for key, values in read if column in values}
+            for matrix, column in COLUMNS.items()
+        }
+    )
 
 
 def write(claims: Claims, folder: Path) -> list[Path]:
     """Write the file if its text changes; return the paths written."""
     path = folder / FILE
-    held = {key: {"claimed": claimed} for key, claimed in claims.counts.items()}
+    held: dict[Key, dict[str, int]] = {}
+    for matrix, column in COLUMNS.items():
+        for key, claimed in claims.counts[matrix].items():
+            held.setdefault(key, {})[column] = claimed
     return [path] if write_rows(path, KEY, VALUES, held) else []
 
 

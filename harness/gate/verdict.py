@@ -17,7 +17,7 @@ from harness.results import origin
 from harness.results.complete import completed
 from harness.results.complete import strays as strays_of
 from harness.results.finding import RED, Status
-from harness.results.folder import Folder, RunInfo
+from harness.results.folder import ALL, SHORT, Folder, RunInfo
 from harness.results.groups import leaders_first
 from harness.results.record import rows, to_frame
 from harness.results.text import holding
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 #: Of the run, in `Verdict.to_json`.
-_OF_THE_RUN = ("run", "began", "commit", "branch", "changed")
+_OF_THE_RUN = ("run", "matrix", "began", "commit", "branch", "changed")
 _PYTEST_ENDINGS = {
     2: "was interrupted",
     3: "had an internal error",
@@ -80,6 +80,8 @@ class Verdict:
         holds = holding(self.counts.get(Status.PASS, 0))
         if not self.whole:
             return f"Green for a part: {holds}; the run was not whole"
+        if self.run.matrix == SHORT:
+            return f"Green: {holds} in the short matrix"
         return f"Green: {holds}"
 
     @property
@@ -123,7 +125,8 @@ def judge(
     required: subjects that must have run.  need_whole: a partial run is red.  strays: what
     `harness.results.complete.strays` found.
     """
-    comparison = baselines.compare(frame, whole=run.whole)
+    comparison = baselines.compare(frame, whole=run.whole, matrix=run.matrix)
+    planned_all = run.whole and run.matrix == ALL
     explained = frame.loc[frame["status"] == Status.KNOWN.value, "known"].value_counts()
     absent_subjects = frame[frame["status"] == Status.NOT_INSTALLED.value]
     out = Verdict(
@@ -133,12 +136,12 @@ def judge(
         },
         broken=leaders_first(frame[frame["status"].isin([status.value for status in RED])]),
         drift=comparison.drift,
-        stale=known_failures.stale(known, frame) if run.whole else [],
+        stale=known_failures.stale(known, frame) if planned_all else [],
         known=[(cause, int(explained[cause.id])) for cause in known if cause.id in explained],
         not_installed={row.subject: row.message for row in rows(absent_subjects)},
         outside=list(run.outside),
         no_baseline=len(comparison.unknown),
-        no_claims=baselines.claims.unknown(frame) if run.whole else [],
+        no_claims=baselines.claims.unknown(frame, run.matrix) if run.whole else [],
         whole=run.whole,
         without_baselines=baselines.empty,
     )

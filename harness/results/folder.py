@@ -25,6 +25,9 @@ from harness.results.record import Record
 LATEST = Path("reports/latest")
 HISTORY = "reports/history"
 
+#: Which matrix a run collects: the short one of ``suites/short.csv``, or the whole plan.
+SHORT, ALL = "short", "all"
+
 #: Files of a single run, deleted before the next: a pull request must never show an old verdict.
 _OF_A_RUN = (
     "records.jsonl",
@@ -53,7 +56,8 @@ class RunInfo:
     for a merged run, the missing shards.  resident_peak_bytes: the largest resident size of a
     process that ran checks, indicative and never gated.  began: ISO 8601.  commit, branch: of the
     working directory, "" where git knows none; the commits of merged runs that differ are joined by
-    ", ".  changed: files were changed and not committed.
+    ", ".  changed: files were changed and not committed.  matrix: which matrix was collected,
+    "short" or "all".
     """
 
     run: str
@@ -69,6 +73,7 @@ class RunInfo:
     commit: str = ""
     branch: str = ""
     changed: bool = False
+    matrix: str = ALL
 
 
 class Folder:

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.results.complete import strays
 from harness.results.files import write_atomically
 from harness.results.finding import Status
-from harness.results.folder import Folder, RunInfo
+from harness.results.folder import ALL, SHORT, Folder, RunInfo
 from harness.results.record import Record
 from harness.results.recorder import died_in_flight, new_run_id
 
@@ -76,6 +76,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
         commit=_joined(part.info.commit for part in parts),
         branch=_joined(part.info.branch for part in parts),
         changed=any(part.info.changed for part in parts),
+        matrix=_matrix(parts),
     )
     _write(Folder(out), info, _items(planned, parts), parts)
     return Merged(info, absent)
@@ -139,6 +140,12 @@ def _write(folder: Folder, info: RunInfo, items: Sequence[Record], parts: Sequen
 def _joined(names: Iterable[str]) -> str:
     """The distinct names; parts of one run have one in common."""
     return ", ".join(dict.fromkeys(name for name in names if name))
+
+
+def _matrix(parts: Sequence[_Part]) -> str:
+    """The matrix of the parts that make the run whole; a part by itself may be of any."""
+    whole = [part.info for part in parts if part.info.whole or part.info.of_whole]
+    return SHORT if any(info.matrix == SHORT for info in whole) else ALL
 
 
 def _exit_status(parts: Sequence[_Part]) -> int | None:

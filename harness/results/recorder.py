@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.results import ended, json_types, origin
 from harness.results.files import write_atomically
 from harness.results.finding import Status
-from harness.results.folder import Folder, RunInfo
+from harness.results.folder import ALL, Folder, RunInfo
 from harness.results.lock import Lock
 from harness.results.record import Record
 
@@ -33,16 +33,19 @@ def announce(
     items: Iterable[Record],
     *,
     whole: bool,
+    matrix: str = ALL,
     shard: str = "",
     planned: Iterable[Record] = (),
 ) -> None:
     """Called by the collecting process: write the list of planned items for `Recorder.begin`.
 
-    shard, planned: for a shard only, "2/4" and what all shards together are to run.
+    matrix: the short one, or all.  shard, planned: for a shard only, "2/4" and what all shards
+    together are to run.
     """
     folder.inflight.mkdir(parents=True, exist_ok=True)
     word = {
         "whole": whole,
+        "matrix": matrix,
         "items": [item.filled() for item in items],
         "shard": shard,
         "planned": [item.filled() for item in planned],
@@ -101,6 +104,7 @@ class Recorder:
         self.info.shard = said["shard"]
         self.info.whole = said["whole"] and not self.info.shard
         self.info.of_whole = said["whole"]
+        self.info.matrix = said["matrix"]
         self.open()
         self.folder.write_collected(items)
         if self.info.shard:

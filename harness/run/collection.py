@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.results.folder import ALL, SHORT
 from harness.results.record import Record
-from harness.run.options import run_id, suite_files
+from harness.run.options import run_id, suite_files, takes_all
 
 if TYPE_CHECKING:
     from harness.gate.known import Cause
+    from harness.gate.short import Short
     from harness.run.job import Job, Matrix
 
 deselected_key = pytest.StashKey[int]()
@@ -32,7 +34,8 @@ def matrix_of(config: pytest.Config) -> Matrix:
 
         torch.set_num_threads(1)  # peaks must be exact, and workers share the cores
         try:
-            matrix = Matrix(config.getoption("harness_subjects"), known_causes(config))
+            short = None if takes_all(config) else short_matrix(config)
+            matrix = Matrix(config.getoption("harness_subjects"), known_causes(config), short)
         except TargetError as error:
             raise pytest.UsageError(f"--subject: {error}") from error
         config.stash[_matrix_key] = matrix
@@ -49,6 +52,21 @@ def known_causes(config: pytest.Config) -> list[Cause]:
         )
     except known_files.KnownFailuresError as error:
         raise pytest.UsageError(f"known failures: {error}") from error
+
+
+def short_matrix(config: pytest.Config) -> Short:
+    """The list of the short matrix in the suites.  Raises UsageError for a file that is wrong."""
+    from harness.gate import short
+
+    try:
+        return short.read(*config.getini("harness_suites"))
+    except short.ShortError as error:
+        raise pytest.UsageError(f"short matrix: {error}") from error
+
+
+def matrix_name(config: pytest.Config) -> str:
+    """Which matrix the session collects: a list without a row leaves nothing out."""
+    return SHORT if matrix_of(config).short.rows else ALL
 
 
 def job_of(item: pytest.Item) -> Job | None:

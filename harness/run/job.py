@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 
@@ -13,6 +14,7 @@ from harness.cases.case import Case
 from harness.checks import run_check
 from harness.gate import known as known_failures
 from harness.gate.known import Cause
+from harness.gate.short import FILE, Short
 from harness.results import ended
 from harness.results import record as records
 from harness.results.finding import Finding, Kind, Status
@@ -60,6 +62,15 @@ class Job:
         made = self.planned(run, item)
         return replace(made, status=self.status, kind=kind, message=self.message)
 
+    def prepare(self) -> None:
+        """Lower the program of a subject that has one; from then on it is in the cache.
+
+        What fails here fails again in the check, where it is judged.
+        """
+        if self.case is not None and self.target is not None and "lowered" in self.target.offers:
+            with suppress(Exception):
+                self.target.subject().lowered(self.case)
+
     def run(self, record: Record, known: Iterable[Cause]) -> Record:
         """Run the check, and compare its record with the known failures."""
         if self.case is None or self.target is None:
@@ -69,14 +80,22 @@ class Job:
 
 
 class Matrix:
-    """The jobs of some subjects.
+    """The jobs of some subjects: all that are planned for them, or the part that is listed.
 
-    Raises TargetError for a target that was asked for and cannot be used.  A target that is not
-    installed, or a registered one that is broken or plans nothing, becomes one of the `problems`.
+    short: the short matrix; None for all of the plan.  Raises TargetError for a target that was
+    asked for and cannot be used.  A target that is not installed, or a registered one that is
+    broken or plans nothing, becomes one of the `problems`; so does one whose plan has lost a listed
+    case.
     """
 
-    def __init__(self, targets: Sequence[str] = (), known: Sequence[Cause] = ()) -> None:
+    def __init__(
+        self,
+        targets: Sequence[str] = (),
+        known: Sequence[Cause] = (),
+        short: Short | None = None,
+    ) -> None:
         self.known = list(known)
+        self.short = Short() if short is None else short
         self._planned: list[tuple[Target, Origin, list[Item]]] = []
         self._problems: list[Job] = []
         for target in targets or registry.names():
@@ -121,11 +140,22 @@ class Matrix:
         except Exception as error:  # covers() is the subject's code
             items, why = [], f"covers() raised {type(error).__name__}: {error}"
         if items:
-            self._planned.append((target, origin(target), items))
+            self._planned.append((target, origin(target), self._listed(target, items)))
         elif asked_for:
             raise registry.TargetError(f"{target.target} {why}")
         else:
             self._cannot_run(target.target, "error", why)
+
+    def _listed(self, target: Target, items: list[Item]) -> list[Item]:
+        """The items that are run.  A listed one that is not planned would be missed by no one."""
+        lost = self.short.lost(target.name, [(check, case.id) for check, case in items])
+        if lost:
+            words = f"{FILE} lists what is not planned: {' '.join(lost[0])}"
+            more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+            self._cannot_run(target.target, "error", f"{words}{more}; `harness short` renews it")
+        return [
+            (check, case) for check, case in items if self.short.takes(target.name, check, case.id)
+        ]
 
     def _cannot_run(self, target: str, status: str, message: str) -> None:
         self._problems.append(Job(Origin(target, target), LOAD, status=status, message=message))

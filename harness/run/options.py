@@ -67,6 +67,11 @@ def runs_matrix(config: pytest.Config) -> bool:
     )
 
 
+def takes_all(config: pytest.Config) -> bool:
+    """True if the whole plan is to run, and not the short matrix alone."""
+    return bool(config.getoption("harness_all"))
+
+
 def wants_workers(config: pytest.Config) -> bool:
     option = config.option
     return (

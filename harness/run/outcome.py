@@ -16,6 +16,8 @@ from harness.run.keeper import describe
 
 #: A check that runs this many times its timeout is stuck where no signal reaches it.
 STUCK_FACTOR = 1.25
+#: Lowering a program may take this many times as long as a check.
+LOWERING_FACTOR = 20.0
 
 #: Outcomes counted separately from passes and skips: category, letter, word.
 APART = {

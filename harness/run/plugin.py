@@ -34,6 +34,7 @@ from harness.run.collection import (
     is_whole,
     job_of,
     known_causes,
+    matrix_name,
     matrix_of,
     planned_records,
 )
@@ -53,6 +54,7 @@ from harness.run.options import (
 )
 from harness.run.outcome import (
     APART,
+    LOWERING_FACTOR,
     STUCK_FACTOR,
     conclude,
     ended_if_stuck,
@@ -86,6 +88,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         metavar="TARGET",
         help="Check this subject instead of all that are registered (repeatable): a registered "
         "name, package.module:Name or path/to/file.py:Name.",
+    )
+    group.addoption(
+        "--harness-all",
+        *(["--all"] if _has_suites(pluginmanager) else []),
+        action="store_true",
+        dest="harness_all",
+        help="Run the whole plan (default: the short matrix, which shows all that the plan shows).",
     )
     group.addoption(
         "--harness-out",
@@ -179,7 +188,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Drop the empty item of a suite for which no subject has a case, and set time limits."""
     items[:] = [item for item in items if not is_empty(item)]
     if config.pluginmanager.hasplugin("timeout"):
-        limit = pytest.mark.timeout(time_limit(config), method="signal")
+        limit = pytest.mark.timeout(time_limit(config), method="signal", func_only=True)
         for item in items:
             if job_of(item) is not None:
                 item.add_marker(limit)
@@ -209,6 +218,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         run_id(config),
         collected,
         whole=is_whole(session),
+        matrix=matrix_name(config),
         shard=shard_name(config),
         planned=planned_records(config, config.stash.get(_planned_key, [])),
     )
@@ -225,6 +235,11 @@ def conformance(request: pytest.FixtureRequest) -> Callable[[], None]:
     job: Job = request.param
     config, node = request.config, request.node
     record = node.stash[_record_key] = job.start(run_id(config), node.nodeid)
+    # Before the clock starts: lowering a program takes longer than a check may.
+    with (
+        ended_if_stuck(time_limit(config) * LOWERING_FACTOR) if is_worker(config) else nullcontext()
+    ):
+        job.prepare()
 
     def run() -> None:
         folder, worker = results_folder(config), worker_id(config)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from harness.cases.case import Case
+from harness.gate.short import Short
 from harness.run import plan, registry
 from harness.run.target import Target
 
@@ -29,22 +30,26 @@ class Lowered:
     error: str = ""
 
 
-def prelower(targets: Iterable[str] | None = None, workers: int = 2) -> Iterator[Lowered]:
+def prelower(
+    targets: Iterable[str] | None = None, workers: int = 2, short: Short | None = None
+) -> Iterator[Lowered]:
     """Lower the programs in the plans of `targets` (default: all registered); yield each result.
 
-    A subject takes part if it has ``lowered(case)``.  What fails here fails again in its checks,
-    where it is judged.  Raises registry.TargetError for a target that cannot be loaded.
+    short: only those of the short matrix.  A subject takes part if it has ``lowered(case)``.  What
+    fails here fails again in its checks, where it is judged.  Raises registry.TargetError for a
+    target that cannot be loaded.
     """
-    tasks = [task for target in targets or registry.names() for task in _tasks(target)]
+    short = short or Short()
+    tasks = [task for target in targets or registry.names() for task in _tasks(target, short)]
     if not tasks:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the workers import torch
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_lower, *task) for task in tasks]):
+        for done in as_completed([pool.submit(_lower, *task, short) for task in tasks]):
             yield done.result()
 
 
-def _tasks(target: str) -> list[tuple[str, str]]:
+def _tasks(target: str, short: Short) -> list[tuple[str, str]]:
     """(target, model) of every model for which a subject lowers programs."""
     try:
         loaded = registry.load(target)
@@ -52,15 +57,15 @@ def _tasks(target: str) -> list[tuple[str, str]]:
         return []
     if "lowered" not in loaded.offers:
         return []
-    return [(target, model) for model in dict.fromkeys(c.model.name for c in _cases(loaded))]
+    return [(target, model) for model in dict.fromkeys(c.model.name for c in _cases(loaded, short))]
 
 
-def _lower(target: str, model: str) -> Lowered:
+def _lower(target: str, model: str, short: Short) -> Lowered:
     began = time.perf_counter()
     loaded = registry.load(target)
     error = ""
     try:
-        for case in _cases(loaded):
+        for case in _cases(loaded, short):
             if case.model.name == model:
                 loaded.subject().lowered(case)
     except Exception as raised:
@@ -68,8 +73,8 @@ def _lower(target: str, model: str) -> Lowered:
     return Lowered(target, model, time.perf_counter() - began, error)
 
 
-def _cases(target: Target) -> Iterator[Case]:
-    return (case for _, case in plan.items(target))
+def _cases(target: Target, short: Short) -> Iterator[Case]:
+    return (case for check, case in plan.items(target) if short.takes(target.name, check, case.id))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -32,6 +32,7 @@ ORDER = (
     "fuzz",
     "bench",
     "report",
+    "cover",
     "cli",
 )
 #: Files that may stand loose in harness/: the public contract, the law, and Python's own.
