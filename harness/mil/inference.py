@@ -87,16 +87,20 @@ class Inferred:
         self.op = op
         self._twin = copy.copy(op)
         self._twin._input_vars = dict(op._input_vars)
-        self._given = {name: var for name, var in op.inputs.items() if name not in constants}
+        self._given = {
+            name: tuple(map(_Known, var)) if isinstance(var, list | tuple) else _Known(var)
+            for name, var in op.inputs.items()
+            if name not in constants
+        }
 
     def __call__(self, args: Mapping[str, Value]) -> list[Array]:
         """The outputs of the op.  Raises MilError naming it if its code returns no value."""
         for name, given in self._given.items():
             value = args[name]
             var = (
-                tuple(map(_known, given, value))
-                if isinstance(given, list | tuple)
-                else _known(given, value)
+                tuple(known.at(one) for known, one in zip(given, value, strict=True))
+                if isinstance(given, tuple)
+                else given.at(value)
             )
             self._twin._input_vars[name] = var
             setattr(self._twin, name, var)
@@ -125,17 +129,38 @@ def check_indices(op: str, indices: Any, length: int) -> None:
         raise MilError(f"{op}: indices must be in 0…{length - 1}, got {low}…{high}")
 
 
-def _known(var: Any, value: Value) -> Any:
-    """A variable like `var` whose value is known."""
-    if isinstance(value, np.ndarray):
-        primitive = types.numpy_type_to_builtin_type(value.dtype)
-        kind = types.tensor(primitive, value.shape) if value.shape else primitive
-        content = value if value.shape else value[()]
-    else:
-        kind, content = var.sym_type, value
-    builtin = kind()
-    builtin.val = content
-    return Var(var.name, kind, builtin)
+class _Known:
+    """A variable like another one, whose value is known.
+
+    A new one is made for a dtype or a shape that differs from the last: most of the time of a step
+    would go into making them.
+    """
+
+    def __init__(self, var: Any) -> None:
+        self._var = var
+        self._like: tuple[object, ...] = ()
+        self._made: Any = None
+        self._builtin: Any = None
+
+    def at(self, value: Value) -> Any:
+        """The variable with this value."""
+        is_array = isinstance(value, np.ndarray)
+        like = (value.dtype, value.shape) if is_array else (type(value),)
+        if like != self._like:
+            self._builtin = _type_of(self._var, value)()
+        self._builtin.val = value if not is_array or value.shape else value[()]
+        if like != self._like:  # coremltools looks at the value when it makes a variable
+            self._made = Var(self._var.name, type(self._builtin), self._builtin)
+            self._like = like
+        return self._made
+
+
+def _type_of(var: Any, value: Value) -> Any:
+    """The type that coremltools gives to a value; that of the variable if it is no array."""
+    if not isinstance(value, np.ndarray):
+        return var.sym_type
+    primitive = types.numpy_type_to_builtin_type(value.dtype)
+    return types.tensor(primitive, value.shape) if value.shape else primitive
 
 
 def _narrowed(value: Any) -> Array:

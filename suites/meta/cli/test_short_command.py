@@ -17,7 +17,7 @@ def results(folder: Path, run: RunInfo) -> None:
     """A folder of results of every case of one subject."""
     target = registry.load("harness.full")
     records = [
-        Record("r1", case.id, target.name, check, "pass", case=case.id, seconds=0.1)
+        Record("r1", f"{check} {case.id}", target.name, check, "pass", case=case.id, seconds=0.1)
         for check, case in plan.items(target)
     ]
     out = Folder(folder / "reports" / "latest")
@@ -50,14 +50,15 @@ def test_it_writes_the_list_and_says_what_came_and_went(run_harness, tmp_path, m
     gone = ("values", "mistral/no-such/float32/b1")
     write(Short({"harness.full": {gone: ""}}), tmp_path / "suites")
     results(tmp_path, RunInfo("r1", whole=True, exit_status=0, matrix=ALL))
-    shown = [kills.Shown("defect.A", kills.ANY["cache"], "values", "llama3/turns/float32/b3", 0.1)]
+    scope = kills.ANY[registry.load("harness.full").body]
+    shown = [kills.Shown("defect.A", scope, "values", "llama3/turns/float32/b3", 0.1)]
     monkeypatch.setattr(kills, "shown", lambda: iter([shown]))
     status, out, _ = run_harness("short")
     assert status == 0
     made = read(tmp_path / "suites")
     assert made.takes("harness.full", "values", "llama3/turns/float32/b3")
     assert f"- harness.full {' '.join(gone)}" in out
-    assert "+ any cache values llama3/turns/float32/b3: kills defect.A" in out
+    assert f"+ {scope} values llama3/turns/float32/b3: kills defect.A" in out
     planned = len(plan.items(registry.load("harness.full")))
     assert f"{len(made.rows['harness.full'])} of {planned} cases" in out
 
