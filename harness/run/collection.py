@@ -76,6 +76,16 @@ def job_of(item: pytest.Item) -> Job | None:
     return job if hasattr(job, "planned") else None
 
 
+def name_of(item: pytest.Item) -> str:
+    return item.nodeid
+
+
+def subject_of(item: pytest.Item) -> str:
+    """The subject of a conformance item; "" for any other test."""
+    job = job_of(item)
+    return "" if job is None else job.origin.subject
+
+
 def planned_records(config: pytest.Config, items: list[pytest.Item]) -> list[Record]:
     """The records of the conformance items among `items`, as they are before any has run."""
     run = run_id(config)

@@ -11,6 +11,7 @@ from harness.results.lock import BusyError
 from harness.results.record import Record
 from harness.results.recorder import Recorder
 from harness.results.text import escaped, number
+from harness.run.progress import Progress
 
 #: What is said where -k leaves out everything.
 NOTHING_SELECTED = (
@@ -55,11 +56,12 @@ def begin(recorder: Recorder) -> None:
 
 
 class Keeper:
-    """Writes each record as soon as it arrives."""
+    """Writes each record as soon as it arrives, and says how far the run is."""
 
-    def __init__(self, recorder: Recorder, limit: float) -> None:
+    def __init__(self, recorder: Recorder, limit: float, progress: Progress) -> None:
         self.recorder = recorder
         self.limit = limit
+        self.progress = progress
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write the record of a report; note a failure that has none."""
@@ -67,7 +69,10 @@ class Keeper:
         if (resident := carried.get(RESIDENT)) is not None:
             self.recorder.resident(int(str(resident)))
         if (line := carried.get(RECORD)) is not None:
-            self.recorder.record(Record.from_json(str(line)))
+            record = Record.from_json(str(line))
+            self.recorder.record(record)
+            self.progress.begin(self.recorder.items)
+            self.progress.saw(record)
         elif report.failed:
             self.recorder.outside(report.nodeid)
 
@@ -95,6 +100,7 @@ class Keeper:
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Record how the run ended."""
         self.recorder.end(int(exitstatus))
+        self.progress.end()
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config

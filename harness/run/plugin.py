@@ -28,6 +28,7 @@ from harness.results.folder import LATEST
 from harness.results.lock import BusyError
 from harness.results.record import Record
 from harness.results.recorder import Recorder, announce, new_run_id
+from harness.run import order
 from harness.run.collection import (
     deselected_key,
     is_empty,
@@ -36,7 +37,9 @@ from harness.run.collection import (
     known_causes,
     matrix_name,
     matrix_of,
+    name_of,
     planned_records,
+    subject_of,
 )
 from harness.run.keeper import STATUS, Keeper, attach, begin, describe
 from harness.run.options import (
@@ -61,6 +64,7 @@ from harness.run.outcome import (
     explain,
     explains_itself,
 )
+from harness.run.progress import Progress
 
 if TYPE_CHECKING:
     from harness.run.job import Job
@@ -137,7 +141,8 @@ def pytest_configure(config: pytest.Config) -> None:
     recorder = Recorder(results_folder(config), new_run_id(), list(config.invocation_params.args))
     config.stash[recorder_key] = recorder
     config.add_cleanup(recorder.close)
-    config.pluginmanager.register(Keeper(recorder, time_limit(config)), "harness-keeper")
+    keeper = Keeper(recorder, time_limit(config), Progress(config))
+    config.pluginmanager.register(keeper, "harness-keeper")
     if config.getoption("harness_subjects"):
         matrix_of(config)
     elif suites_selected(config):
@@ -192,8 +197,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if job_of(item) is not None:
                 item.add_marker(limit)
-    if shard_name(config):
-        config.stash[_planned_key] = list(items)
+    config.stash[_planned_key] = list(items)
+    if not shard_name(config):  # shards are cut from one order, whatever the machine remembers
+        items[:] = order.ordered(items, name_of, subject_of, order.read(config))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -202,7 +208,8 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
     Items that other shards of the run take are not counted.
     """
     for item in items:
-        if job_of(item) is not None and _planned_key not in item.config.stash:
+        of_shard = shard_name(item.config) and _planned_key in item.config.stash
+        if job_of(item) is not None and not of_shard:
             item.config.stash[deselected_key] = item.config.stash.get(deselected_key, 0) + 1
 
 
@@ -210,7 +217,10 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Write the list of planned items before any of them runs."""
     config = session.config
-    collected = planned_records(config, session.items)
+    here = set(session.items)
+    planned = config.stash.get(_planned_key, session.items)
+    # In the order of the plan: what is read afterwards does not depend on the order of the run.
+    collected = planned_records(config, [item for item in planned if item in here])
     if not collected or config.option.collectonly:
         return
     announce(
@@ -220,7 +230,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         whole=is_whole(session),
         matrix=matrix_name(config),
         shard=shard_name(config),
-        planned=planned_records(config, config.stash.get(_planned_key, [])),
+        planned=planned_records(config, planned) if shard_name(config) else [],
     )
     if recorder_key in config.stash:
         begin(config.stash[recorder_key])

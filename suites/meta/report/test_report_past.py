@@ -9,7 +9,7 @@ from harness.cli import main as cli
 from harness.gate.baselines import Baselines
 from harness.gate.drift import Drift
 from harness.gate.verdict import judge
-from harness.report import html, kills
+from harness.report import blunt, html, kills
 from harness.report.past import past
 from harness.results.folder import Folder, RunInfo
 from harness.results.history import History
@@ -104,11 +104,17 @@ def test_the_kill_table_is_shown_where_it_lies_beside_the_page(tmp_path):
 
 def test_the_command_plants_every_defect(tmp_path, monkeypatch):
     monkeypatch.setattr(kills, "run", lambda: iter(ROWS))
+    line = blunt.Line("cache", "values", "zeros", "1 of 1 red", vacuous=False)
+    monkeypatch.setattr(blunt, "run", lambda: iter([line]))
+    monkeypatch.setattr(blunt, "missed", lambda: iter(["cache: float16 far"]))
     done = CliRunner().invoke(cli.app, ["kills", "--out", str(tmp_path)])
     assert done.exit_code == 1  # a defect that nothing catches is a blind spot
     assert "Late: caught by values (expected: values)\n" in done.output
     assert "Mute: caught by nothing (expected: reset)" in done.output
     assert "Half: caught by values (expected: values, reset); MISSED by reset" in done.output
+    assert "vacuous 0 of 1 cells" in done.output
+    assert "not met: cache: float16 far" in done.output
+    assert blunt.read(tmp_path) == blunt.Blunt((line,))
     table = kills.read(Folder(tmp_path).path)
     assert table is not None
     assert (table.caught, len(table.rows)) == (1, 3)
