@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from harness.contract import Unsupported
 from harness.mil.arrays import Array
+
+if TYPE_CHECKING:
+    from harness.mil.interpreter import Interpreter
 
 NEEDS_MACOS = "needs macOS: Core ML predicts nowhere else"
 
@@ -35,12 +38,16 @@ class Engine(Protocol):
 
 
 class Interpreted:
-    """Runs a MIL program in `harness.mil.interpreter`, starting from fresh states."""
+    """Runs a MIL program in `harness.mil.interpreter`, starting from fresh states.
 
-    def __init__(self, program: Any) -> None:
+    interpreter: one that was prepared for the program before; it holds no state.
+    """
+
+    def __init__(self, program: Any, interpreter: Interpreter | None = None) -> None:
         from harness.mil.interpreter import Interpreter
 
-        self.program, self._interpreter = program, Interpreter(program)
+        self.program = program
+        self._interpreter = Interpreter(program) if interpreter is None else interpreter
         self.reset()
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

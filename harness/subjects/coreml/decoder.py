@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,14 +20,18 @@ from harness.cases.models import Model
 from harness.contract import Unsupported
 from harness.law import SCHEMES, Layer
 from harness.mil.arrays import Array
-from harness.mil.conversion import convert, input_names
+from harness.mil.conversion import convert
 from harness.mil.engines import Engine, Interpreted, Predicted, require_macos
+from harness.mil.kept import Kept, kept
 from harness.reference import oracle
 from harness.reference.decoder import forward, make_weights, rope_tables
 from harness.schemes.static.layout import StaticLayout, model_cache_lens
 from harness.schemes.static.masks import CacheSlots, Write, rewind, slots_of, store
 from harness.schemes.validation import check_tokens
 from harness.subjects.coreml.graph import StatefulDecoder
+
+if TYPE_CHECKING:
+    from harness.mil.interpreter import Interpreter
 
 #: Tokens in every chunk: shorter feeds are padded, longer ones split.
 CHUNK = 4
@@ -143,7 +147,7 @@ class CoreMLDecoder:
         return torch.from_numpy(logits)[:, :n]
 
     def _named(self, *args: Any) -> dict[str, Array]:
-        names = input_names(converted(self.case.model, self.case.batch))
+        names = _kept(self.case.model, self.case.batch).inputs
         leaves = (leaf.numpy() for leaf in pytree.tree_leaves(args))
         return dict(zip(names, leaves, strict=True))
 
@@ -270,9 +274,21 @@ def claim(case: Case) -> None:
 
 
 def _interpreted(case: Case) -> Engine:
-    from harness.mil.interpreter import program_of
+    return Interpreted(_kept(case.model, case.batch).program, _interpreter(case.model, case.batch))
 
-    return Interpreted(program_of(_of(case)))
+
+@lru_cache(maxsize=32)
+def _kept(model: Model, batch: int) -> Kept:
+    """The program of `converted`, which is converted once for all processes."""
+    what = {"model": repr(model), "batch": batch, "vocab": VOCAB, "seed": stable_seed(model.name)}
+    return kept(model.name, [__name__], what, lambda: converted(model, batch))
+
+
+@lru_cache(maxsize=32)
+def _interpreter(model: Model, batch: int) -> Interpreter:
+    from harness.mil.interpreter import Interpreter
+
+    return Interpreter(_kept(model, batch).program)
 
 
 def _of(case: Case) -> Any:

@@ -90,6 +90,10 @@ def interpreted(entry: Entry) -> Graph:
     return call
 
 
+#: Graphs by the program that they run.
+_graphs: dict[bytes, Graph] = {}
+
+
 def _as_delegate(x: Tensor) -> Array:
     """An argument as the delegate passes it to Core ML, which has no int64."""
     return np.asarray((x.int() if x.dtype == torch.int64 else x).numpy())
@@ -111,8 +115,11 @@ class _CoreML(LoweredSubject):
         return case.schedule.name in cls.wanted.get(case.model.name, ())
 
     def graph(self, case: Case) -> Graph:
-        """The graph that runs a case's program."""
-        return interpreted(self.lowered(case.with_dtype("float32")))
+        """The graph that runs a case's program; it holds no state, so that one is enough."""
+        entry = self.lowered(case.with_dtype("float32"))
+        if entry.payload not in _graphs:
+            _graphs[entry.payload] = interpreted(entry)
+        return _graphs[entry.payload]
 
     def exportable(self, case: Case) -> Exportable:
         """The graph that is lowered."""

@@ -60,7 +60,7 @@ def test_a_damaged_memory_is_no_memory(pytester: pytest.Pytester, held: str) -> 
 
 
 @pytest.fixture
-def run(project, run_suites):
+def run(project):
     chosen = ["suites", "--subject=bad.py:Narrow", "-n0", "-q", "-k", SELECT]
     return partial(project.runpytest_inprocess, *chosen)
 
