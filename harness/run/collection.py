@@ -80,10 +80,12 @@ def name_of(item: pytest.Item) -> str:
     return item.nodeid
 
 
-def subject_of(item: pytest.Item) -> str:
-    """The subject of a conformance item; "" for any other test."""
+def groups_of(item: pytest.Item) -> tuple[str, ...]:
+    """The package and the subject of a conformance item; two empty names for any other test."""
     job = job_of(item)
-    return "" if job is None else job.origin.subject
+    if job is None or job.target is None:
+        return "", ""
+    return job.target.package or "", job.origin.subject
 
 
 def planned_records(config: pytest.Config, items: list[pytest.Item]) -> list[Record]:

@@ -1,7 +1,8 @@
 """The order of a run, and how long it still takes, from what the last run here was like.
 
 What broke last comes first, then the subjects that were quick.  The cases of a subject stay
-together, since they share references and programs.  The memory is pytest's cache folder: it is of
+together, since they share references and programs, and so do the subjects of a package, so that one
+worker imports it.  The memory is pytest's cache folder: it is of
 one checkout, and losing it costs nothing but the order.
 """
 
@@ -56,17 +57,29 @@ def write(config: pytest.Config, last: Last) -> None:
 
 
 def ordered(
-    items: Sequence[_Item], name: Callable[[_Item], str], group: Callable[[_Item], str], last: Last
+    items: Sequence[_Item],
+    name: Callable[[_Item], str],
+    groups: Callable[[_Item], tuple[str, ...]],
+    last: Last,
 ) -> list[_Item]:
     """Items that broke last, then the others by group, the quickest group first.
 
-    Without a memory the order stays as it is: sorting is stable.
+    groups: of an item, the wide one first: its package and its subject.  Groups that took equally
+    long, as all do without a memory, keep the order in which they come.
     """
-    times: dict[str, float] = {}
+    times: dict[tuple[str, ...], float] = {}
+    came: dict[tuple[str, ...], int] = {}
     for item in items:
-        took = last.seconds.get(name(item), 0.0)
-        times[group(item)] = times.get(group(item), 0.0) + took
-    return sorted(items, key=lambda item: (name(item) not in last.broken, times[group(item)]))
+        for depth in range(1, len(groups(item)) + 1):
+            group = groups(item)[:depth]
+            times[group] = times.get(group, 0.0) + last.seconds.get(name(item), 0.0)
+            came.setdefault(group, len(came))
+
+    def rank(item: _Item) -> tuple[object, ...]:
+        held = [groups(item)[:depth] for depth in range(1, len(groups(item)) + 1)]
+        return (name(item) not in last.broken, *((times[group], came[group]) for group in held))
+
+    return sorted(items, key=rank)
 
 
 class Estimate:

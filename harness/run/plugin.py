@@ -39,7 +39,7 @@ from harness.run.collection import (
     matrix_of,
     name_of,
     planned_records,
-    subject_of,
+    groups_of,
 )
 from harness.run.keeper import STATUS, Keeper, attach, begin, describe
 from harness.run.options import (
@@ -199,7 +199,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(limit)
     config.stash[_planned_key] = list(items)
     if not shard_name(config):  # shards are cut from one order, whatever the machine remembers
-        items[:] = order.ordered(items, name_of, subject_of, order.read(config))
+        items[:] = order.ordered(items, name_of, groups_of, order.read(config))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ program with the fused op, as a converter does; `sliced` runs a sliced-Q pass ov
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import coremltools as ct
@@ -188,4 +189,10 @@ def arrays(form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> 
 def run(program: Any, form: Form, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """The output of a form's program, (…, L, EV), from the interpreter."""
     given = arrays(form, q, k, v, mask)
-    return torch.from_numpy(np.asarray(interpreter.run(program, given)["out"]))
+    return torch.from_numpy(np.asarray(_prepared(program).run(given)["out"]))
+
+
+@lru_cache(maxsize=512)  # as many as are kept sliced
+def _prepared(program: Any) -> interpreter.Interpreter:
+    """The interpreter of a program, which is prepared once."""
+    return interpreter.Interpreter(program)

@@ -14,14 +14,22 @@ SELECT = "(visibility or values) and mistral/prefill and not then and float32/b1
 
 
 def in_order(names: list[str], last: Last) -> list[str]:
-    return ordered(names, lambda name: name, lambda name: name[0], last)
+    return ordered(names, lambda name: name, lambda name: tuple(name.split("/")[:-1]), last)
 
 
 def test_what_broke_comes_first_and_then_the_quickest_subject() -> None:
-    names = ["a1", "a2", "b1", "b2", "c1"]
+    names = ["p/a/1", "p/a/2", "p/b/1", "p/b/2", "q/c/1"]
     assert in_order(names, Last()) == names
-    last = Last({"a1": 1.0, "a2": 9.0, "b1": 2.0, "b2": 0.5, "c1": 3.0}, {"b2"})
-    assert in_order(names, last) == ["b2", "b1", "c1", "a1", "a2"]
+    seconds = dict(zip(names, (1.0, 9.0, 2.0, 0.5, 3.0), strict=True))
+    last = Last(seconds, {"p/b/2"})
+    assert in_order(names, last) == ["p/b/2", "q/c/1", "p/b/1", "p/a/1", "p/a/2"]
+
+
+def test_subjects_of_a_package_stay_together() -> None:
+    names = ["p/a/1", "q/c/1", "p/b/1", "p/a/2"]
+    assert in_order(names, Last()) == ["p/a/1", "p/a/2", "p/b/1", "q/c/1"]
+    slow = Last({"p/a/1": 9.0, "p/b/1": 0.1, "q/c/1": 1.0})
+    assert in_order(names, slow) == ["q/c/1", "p/b/1", "p/a/1", "p/a/2"]
 
 
 def test_time_left_follows_from_what_is_known_of_each_item() -> None:
