@@ -31,6 +31,7 @@ from harness.results.recorder import Recorder, announce, new_run_id
 from harness.run import order
 from harness.run.collection import (
     deselected_key,
+    groups_of,
     is_empty,
     is_whole,
     job_of,
@@ -39,7 +40,6 @@ from harness.run.collection import (
     matrix_of,
     name_of,
     planned_records,
-    groups_of,
 )
 from harness.run.keeper import STATUS, Keeper, attach, begin, describe
 from harness.run.options import (
