@@ -64,6 +64,9 @@ class ProgramCache:
         """
         path = self.path(name, key)
         found = _read(path)
+        if found is None and _elsewhere:
+            _elsewhere[-1]()
+            found = _read(path)
         if found is None:
             with _turn(path):
                 found = _read(path)  # another process may have made it by now
@@ -89,6 +92,20 @@ class ProgramCache:
             with suppress(OSError):  # another process may have been faster
                 if path.stat().st_mtime < oldest:
                     path.unlink()
+
+
+#: What makes missing entries in another process, the innermost last.
+_elsewhere: list[Callable[[], None]] = []
+
+
+@contextmanager
+def made_elsewhere(make: Callable[[], None]) -> Iterator[None]:
+    """Call `make` for each entry that is missing here; what it does not leave is built as usual."""
+    _elsewhere.append(make)
+    try:
+        yield
+    finally:
+        _elsewhere.pop()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 
@@ -20,7 +19,7 @@ from harness.results import record as records
 from harness.results.finding import Finding, Kind, Status
 from harness.results.record import Origin, Record
 from harness.results.text import shortened
-from harness.run import plan, registry
+from harness.run import lowerer, plan, registry
 from harness.run.plan import Item
 from harness.run.target import Target
 
@@ -63,13 +62,12 @@ class Job:
         return replace(made, status=self.status, kind=kind, message=self.message)
 
     def prepare(self) -> None:
-        """Lower the program of a subject that has one; from then on it is in the cache.
+        """Lower the program of a subject that has one, unless it is in the cache.
 
         What fails here fails again in the check, where it is judged.
         """
-        if self.case is not None and self.target is not None and "lowered" in self.target.offers:
-            with suppress(Exception):
-                self.target.subject().lowered(self.case)
+        if self.case is not None and self.target is not None:
+            lowerer.prepare(self.target, self.case)
 
     def run(self, record: Record, known: Iterable[Cause]) -> Record:
         """Run the check, and compare its record with the known failures."""
