@@ -57,7 +57,7 @@ def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
             if isinstance(step, Feed):
                 if used + step.n > case.max_context:  # a granted rewind would have made room
                     break
-                rows.append(decoder.feed(tokens[:, used : used + step.n]).clone())
+                rows.append(decoder.feed(tokens[:, used : used + step.n]).cpu().clone())
                 used, left = used + step.n, left - 1
             elif isinstance(step, Rewind):
                 left = min(left, _FEEDS_ON)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import device_of, op_shape, stored_dtype
+from harness.checks.common import device_of, new_cache, on_device, op_shape, stored_dtype
 from harness.checks.drive import cache_op
 from harness.checks.op_reference import OpReference, op_reference
 from harness.checks.refusal.attempts import Expected, Misuse, row_problem
@@ -122,9 +121,8 @@ class CacheRun:
 
     def __init__(self, body: CacheBody) -> None:
         self.body = body
-        device = device_of(body.subject)
-        self.cache = body.subject.new_cache(body.layer, replace(body.shape, device=device))
-        self.step, self.device = cache_op(self.cache, device), device
+        self.cache = new_cache(body.subject, body.layer, body.shape)
+        self.step = cache_op(self.cache, device_of(body.subject))
         self.taken = 0
 
     def head(self) -> None:
@@ -132,7 +130,7 @@ class CacheRun:
             self._step(a, b)
 
     def misuse(self, bad: Misuse) -> object:
-        answer = self.cache.update(*(x.to(self.device) for x in bad.handed))
+        answer = self.cache.update(*on_device(self.body.subject, *bad.handed))
         self.taken = max(t.shape[-2] for t in bad.handed)
         return answer
 

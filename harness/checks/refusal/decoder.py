@@ -96,12 +96,12 @@ class DecoderRun:
     def misuse(self, bad: Misuse) -> object:
         answer = self.decoder.feed(*bad.handed)
         self.taken = bad.handed[0].shape[-1]
-        return answer.clone() if isinstance(answer, Tensor) else answer
+        return answer.cpu().clone() if isinstance(answer, Tensor) else answer
 
     def tail(self) -> Tensor:
         """The tokens that are left, by the same steps; a taken call has used up some."""
         rows, start = [], self.body.at + self.taken
         for a, b in self.body.after:
             if b > start:
-                rows.append(self.decoder.feed(self.body.tokens[:, max(a, start) : b]).clone())
+                rows.append(self.decoder.feed(self.body.tokens[:, max(a, start) : b]).cpu().clone())
         return torch.cat(rows, 1) if rows else torch.empty(0)
