@@ -12,7 +12,7 @@ from harness.checks.common import device_of, new_cache, on_device, op_shape, sto
 from harness.checks.drive import cache_op
 from harness.checks.op_reference import OpReference, op_reference
 from harness.checks.refusal.attempts import Expected, Misuse, row_problem
-from harness.contract import CacheSubject
+from harness.contract import CacheSubject, LayerCache
 from harness.law import Layer
 from harness.reference import oracle
 from harness.reference.inputs import Inputs, random
@@ -80,6 +80,12 @@ class CacheBody:
         q, k, v = x.q[:, :, start:end], x.k[:, :, :end], x.v[:, :, :end]
         return op_reference(q, k, v, mask, stored_dtype(self.subject))
 
+    def afresh(self) -> OpReference:
+        """What they must be answered with where those before have been forgotten."""
+        n = self.case.schedule.length - self.at
+        rest = Inputs(self.x.label, *self.x.span(self.at, self.at + n))
+        return self._reference(rest, 0, n)
+
     def meaning(self, bad: Misuse) -> Expected | None:
         end = self.at + max(t.shape[-2] for t in bad.handed)
         try:
@@ -124,6 +130,10 @@ class CacheRun:
         self.cache = new_cache(body.subject, body.layer, body.shape)
         self.step = cache_op(self.cache, device_of(body.subject))
         self.taken = 0
+
+    @property
+    def holder(self) -> LayerCache:
+        return self.cache
 
     def head(self) -> None:
         for a, b in self.body.before:

@@ -10,7 +10,7 @@ from harness.checks.bounds import reference_for
 from harness.checks.drive import open_decoder, tokens_for
 from harness.checks.op_reference import OpReference
 from harness.checks.refusal.attempts import Expected, Misuse, row_problem
-from harness.contract import Subject
+from harness.contract import Decoder, Subject
 
 
 def bad_tokens(good: Tensor, vocab: int) -> list[Misuse]:
@@ -53,6 +53,11 @@ class DecoderBody:
     def good(self) -> OpReference:
         return self._reference(self.tokens, self.at, self.tokens.shape[1])
 
+    def afresh(self) -> OpReference:
+        """What they must be answered with where those before have been forgotten."""
+        rest = self.tokens[:, self.at :]
+        return self._reference(rest, 0, rest.shape[1])
+
     def _reference(self, tokens: Tensor, start: int, end: int) -> OpReference:
         decoder = open_decoder(self.subject, self.case)
         reference = reference_for(self.subject, decoder, self.case, tokens)
@@ -88,6 +93,10 @@ class DecoderRun:
         self.body = body
         self.decoder = open_decoder(body.subject, body.case)
         self.taken = 0
+
+    @property
+    def holder(self) -> Decoder:
+        return self.decoder
 
     def head(self) -> None:
         for a, b in self.body.before:
