@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import distinct_layers
+from harness.checks.common import device_of, distinct_layers
 from harness.checks.measured import OPEN, cache_run, decoder_run, index_bytes
 from harness.contract import CacheSubject, Subject
 from harness.memory.storage import storage_bytes, tensors_of
@@ -28,6 +28,18 @@ class Problem:
     message: str
 
 
+def unmeasured(subject: Subject) -> str:
+    """Why no allocator is asked about this subject's bytes; "" where one is.
+
+    The CUDA allocator counts a whole call, which is enough for a cache.  A decoder's feeds must be
+    told apart from its opening, and its steps are known on the CPU alone.
+    """
+    kind = device_of(subject).type
+    if kind == "cpu" or (kind == "cuda" and isinstance(subject, CacheSubject)):
+        return ""
+    return f"bytes that it does not report are not looked for on {kind}"
+
+
 def allocation_problems(subject: Subject, case: Case) -> Iterator[Problem]:
     """What is wrong with the bytes of each distinct layer, or of the decoder.
 
@@ -36,7 +48,8 @@ def allocation_problems(subject: Subject, case: Case) -> Iterator[Problem]:
     alone.  For a decoder, what its feeds left allocated must be what `cache_bytes()` grew by, with
     or without its index tensors.
 
-    Call this only after the subject has been run once: there is no warm-up here.
+    Call this only after the subject has been run once, for there is no warm-up here, and where
+    `unmeasured` is "".
     Raises harness.memory.ProbeError where memory cannot be measured.
     """
     if isinstance(subject, CacheSubject):

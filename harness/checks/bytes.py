@@ -9,8 +9,8 @@ from torch import Tensor
 
 from harness.cases.case import Case
 from harness.cases.schedules import Feed, Schedule, chunks
-from harness.checks.allocated import allocation_problems
-from harness.checks.common import stored_dtype
+from harness.checks.allocated import allocation_problems, unmeasured
+from harness.checks.common import device_of, stored_dtype
 from harness.checks.drive import claim, open_decoder, tokens_for
 from harness.contract import (
     AttentionSubject,
@@ -52,7 +52,8 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
       needs;
     - a bounded layer does not grow while it decodes;
     - the steady bytes equal the subject's own `profile`, where it has one;
-    - after one long prompt, the allocator holds no more than the subject reports.
+    - after one long prompt, the allocator holds no more than the subject reports (on devices
+      without such a measurement the finding says that this was not looked at).
     """
     claim(subject, case)
     if isinstance(subject, AttentionSubject):
@@ -72,9 +73,17 @@ def cache_bytes(subject: Subject, case: Case) -> Finding:
         _judge_context(finding, subject, case, samples)
     _judge_profile(finding, subject, case, samples)
     if case.max_chunk > 2 * case.window:  # one long prompt: it may leave hidden bytes
-        for problem in allocation_problems(subject, case):
-            finding.fail(problem.kind, problem.message)
+        _judge_allocator(finding, subject, case)
     return finding
+
+
+def _judge_allocator(finding: Finding, subject: Subject, case: Case) -> None:
+    why_not = unmeasured(subject)
+    if why_not:
+        finding.message = "; ".join(filter(None, (finding.message, why_not)))
+        return
+    for problem in allocation_problems(subject, case):
+        finding.fail(problem.kind, problem.message)
 
 
 def _sample(finding: Finding, decoder: Decoder, case: Case, dtype: torch.dtype) -> Samples:
@@ -190,9 +199,9 @@ def _judge_profile(finding: Finding, subject: Subject, case: Case, samples: Samp
     if profile is None:
         return
     if isinstance(subject, CacheSubject):
-        layers = case.model.layers
+        layers, device = case.model.layers, device_of(subject)
         said = [
-            profile(layers[i], cache_shape(case, i)) if i in case.model.cached_layers else 0
+            profile(layers[i], cache_shape(case, i, device)) if i in case.model.cached_layers else 0
             for i in range(case.model.n_layers)
         ]
     else:

@@ -14,6 +14,7 @@ from harness.contract import (
     AttentionSubject,
     CacheShape,
     CacheSubject,
+    LayerCache,
     Subject,
     Unsupported,
     optional,
@@ -99,6 +100,17 @@ def op_shape(case: Case, layer: int) -> CacheShape:
 def device_of(subject: Subject) -> torch.device:
     """The torch device on which a cache or an operation is run; the CPU where it names none."""
     return torch.device(optional(subject, "device"))
+
+
+def new_cache(subject: CacheSubject, layer: Layer, shape: CacheShape) -> LayerCache:
+    """An empty cache of that shape, on the subject's device."""
+    return subject.new_cache(layer, replace(shape, device=device_of(subject)))
+
+
+def on_device(subject: Subject, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors on the subject's device; those that are there already are not copied."""
+    device = device_of(subject)
+    return tuple(t.to(device) for t in tensors)
 
 
 def stored_dtype(subject: Subject) -> torch.dtype | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import distinct_layers, op_shape
+from harness.checks.common import distinct_layers, on_device, op_shape
 from harness.checks.drive import claim
 from harness.checks.values import judge
 from harness.contract import AttentionSubject, Subject, Unsupported
@@ -46,7 +46,7 @@ def _judge_layer(
     x = inputs.random(case, n, heads, shape.n_kv_heads).to(shape.dtype)
     grad = inputs.edge(case, layer, n, heads, shape.n_kv_heads).q.to(shape.dtype)[:, :, first:]
     mask, (q, k, v), exact_inputs = layer.mask(0, n, n)[first:], _of(x, first), _of64(x, first)
-    leaves = [t.clone().requires_grad_(True) for t in (q, k, v)]
+    leaves = [t.clone().requires_grad_(True) for t in on_device(subject, q, k, v)]
     out = subject.attend(leaves[0], leaves[1], leaves[2], layer)
     got = _gradients(out, leaves, grad)
     own = oracle.attention_gradients(q, k, v, mask, grad)
@@ -72,9 +72,10 @@ def _judge_layer(
 def _gradients(out: Tensor, leaves: list[Tensor], grad: Tensor) -> list[Tensor]:
     """dq, dk, dv; zeros for an input to which no gradient flows."""
     if not out.requires_grad:
-        return [torch.zeros_like(t) for t in leaves]
-    found = torch.autograd.grad(out, leaves, grad, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, found, strict=True)]
+        return [torch.zeros_like(t, device="cpu") for t in leaves]
+    found = torch.autograd.grad(out, leaves, grad.to(out.device), allow_unused=True)
+    pairs = zip(leaves, found, strict=True)
+    return [(torch.zeros_like(t) if g is None else g).cpu() for t, g in pairs]
 
 
 def _of(x: Inputs, first: int) -> tuple[Tensor, Tensor, Tensor]:

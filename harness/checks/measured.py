@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import op_shape
+from harness.checks.common import device_of, op_shape
 from harness.checks.drive import open_decoder, tokens_for
 from harness.contract import (
     AttentionSubject,
@@ -18,6 +18,7 @@ from harness.contract import (
     Decoder,
     LayerCache,
     Subject,
+    Unsupported,
 )
 from harness.memory import Measurement, Step, measure, step
 from harness.memory.storage import storage_bytes, tensors_of
@@ -52,6 +53,13 @@ class Feed:
     bytes: Step
 
 
+def require_cpu(subject: Subject) -> None:
+    """Raise Unsupported for a subject on another device: only the CPU's probe tells steps apart."""
+    device = device_of(subject)
+    if device.type != "cpu":
+        raise Unsupported(f"the bytes of single steps are measured on the CPU alone, not {device}")
+
+
 def feeds(measurement: Measurement[Any], case: Case) -> list[Feed]:
     """Every feed of the schedule, in order."""
     steps = [s for s in measurement.steps if s.name != OPEN]
@@ -80,9 +88,10 @@ def cache_run(
     """Make and feed layer i's cache: each step is one update, and its answer is dropped.
 
     Keys and values are made for each update and dropped after it: a cache that keeps them, or a
-    view of them, is charged for all of them.
+    view of them, is charged for all of them.  On CUDA there are no steps.
     """
-    shape, layer = cache_shape(case, i), case.model.layers[i]
+    device = device_of(subject)
+    shape, layer = cache_shape(case, i, device), case.model.layers[i]
 
     def run() -> LayerCache:
         with step(OPEN):
@@ -94,7 +103,7 @@ def cache_run(
             del k, v
         return cache
 
-    return measure(run, warmup=warmup)
+    return measure(run, warmup=warmup, device=device)
 
 
 def index_bytes(root: object) -> int:
@@ -104,8 +113,9 @@ def index_bytes(root: object) -> int:
 
 def _projected(shape: CacheShape, t: int) -> tuple[Tensor, Tensor]:
     """k, v (B, Hkv, t, D) laid out as a model hands them over: v is a view of a projection."""
-    k = torch.zeros(shape.batch, shape.n_kv_heads, t, shape.head_dim, dtype=shape.dtype)
-    v = torch.zeros(shape.batch, t, shape.n_kv_heads, shape.head_dim, dtype=shape.dtype)
+    b, h, d = shape.batch, shape.n_kv_heads, shape.head_dim
+    k = torch.zeros(b, h, t, d, dtype=shape.dtype, device=shape.device)
+    v = torch.zeros(b, t, h, d, dtype=shape.dtype, device=shape.device)
     return k, v.transpose(1, 2)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from harness.cases.case import Case
 from harness.checks.common import distinct_layers, op_shape, require_plain
 from harness.checks.drive import claim
-from harness.checks.measured import Feed, attention_run, cache_run, decoder_run, feeds
+from harness.checks.measured import Feed, attention_run, cache_run, decoder_run, feeds, require_cpu
 from harness.contract import AttentionSubject, CacheSubject, Subject, optional
 from harness.law import Layer
 from harness.memory import exponent, measure, second_difference
@@ -31,10 +31,12 @@ def peak_bytes(subject: Subject, case: Case) -> Finding:
     - an attention operation with the class attribute ``linear_memory = True`` is linear in length
       on bounded layers: the second difference of its prefill's peaks at 1024, 2048 and 3072 is 0.
 
-    Raises harness.memory.ProbeError where memory cannot be measured: the check ends in an error.
+    Raises Unsupported for a subject on another device than the CPU, and
+    harness.memory.ProbeError where memory cannot be measured: the check ends in an error.
     """
     claim(subject, case)
     require_plain(case)
+    require_cpu(subject)
     finding = Finding("peak_bytes", bytes={"peak_bytes": 0, "retained_bytes": 0})
     notes: list[str] = []
     if isinstance(subject, AttentionSubject):

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from harness.cases.case import Case
 from harness.checks.common import (
+    device_of,
     distinct_layers,
     last_of_first_feed,
+    on_device,
     op_shape,
     require_memory,
     require_numbers,
@@ -86,7 +88,7 @@ def _beside_another(subject: Subject, case: Case, tokens: Tensor) -> Tensor:
     mine, other = open_decoder(subject, case), open_decoder(subject, case)
     rows = []
     for a, b in case.schedule.spans():
-        rows.append(mine.feed(tokens[:, a:b]).clone())
+        rows.append(mine.feed(tokens[:, a:b]).cpu().clone())
         other.feed((tokens[:, a:b] + 1) % case.vocab)
     return torch.cat(rows, 1)
 
@@ -95,18 +97,19 @@ def _pure_op(finding: Finding, subject: Subject, case: Case) -> None:
     n = case.schedule.length
     for i, layer in distinct_layers(case.model):
         shape = op_shape(case, i)
-        x = random(case, n, 2 * shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
-        kept = x.clone()
-        first = run_op(open_op(subject, layer, shape), x, case.schedule)
+        kept = random(case, n, 2 * shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
+        mine = Inputs(kept.label, *on_device(subject, *kept.clone().span(0, n)))
+        first = run_op(open_op(subject, layer, shape), mine, case.schedule)
         for name in "qkv":
-            if not getattr(x, name).equal(getattr(kept, name)):
+            if not getattr(mine, name).cpu().equal(getattr(kept, name)):
                 finding.fail(Kind.INPUT_CHANGED, f"{layer}: {name} was modified in place")
         if isinstance(subject, AttentionSubject):
             _pure_attention(finding, subject, layer, kept)
         if not require_numbers(finding, first, f"{layer}: "):
             continue
         _remembers(finding, subject, case, layer, shape, kept, first)
-        second = run_op(_spoiling(open_op(subject, layer, shape)), kept, case.schedule)
+        spoiling = _spoiling(open_op(subject, layer, shape), device_of(subject))
+        second = run_op(spoiling, kept, case.schedule)
         if not tolerance.same_bits(first, second):
             alone = run_op(open_op(subject, layer, shape), kept.clone(), case.schedule)
             if tolerance.same_bits(alone, first):
@@ -147,20 +150,20 @@ def _remembers(
 def _pure_attention(
     finding: Finding, subject: AttentionSubject, layer: Layer, kept: Inputs
 ) -> None:
-    mine = kept.clone()
-    subject.attend(mine.q, mine.k, mine.v, layer)
-    for name in "qkv":
-        if not getattr(mine, name).equal(getattr(kept, name)):
+    q, k, v = on_device(subject, *(t.clone() for t in (kept.q, kept.k, kept.v)))
+    subject.attend(q, k, v, layer)
+    for name, mine in zip("qkv", (q, k, v), strict=True):
+        if not mine.cpu().equal(getattr(kept, name)):
             finding.fail(Kind.INPUT_CHANGED, f"{layer}: {name} was modified in place")
 
 
-def _spoiling(op: Op) -> Op:
+def _spoiling(op: Op, device: torch.device) -> Op:
     """The operation, with the keys and values passed to it overwritten with NaN after each step."""
 
     def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if isinstance(op, StatelessOp):
             return op(q, k, v)  # here the harness keeps keys and values itself
-        k, v = k.clone(), v.clone()
+        k, v = (t.to(device, copy=True) for t in (k, v))  # what the cache itself is handed
         out = op(q, k, v)
         k.fill_(torch.nan)
         v.fill_(torch.nan)

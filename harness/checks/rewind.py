@@ -15,10 +15,14 @@ from harness.checks.rewind_claims import (
     refused_though_held,
     refused_though_stated,
 )
+from harness.checks.rewind_kinds import every_kind
 from harness.checks.values import decoder_values  # the oracle of a rewound run is the same
 from harness.contract import CacheSubject, Subject, Unsupported
 from harness.reference import tolerance
 from harness.results.finding import Finding, Kind, Status
+
+#: The schedule beside which rewinds of every kind are made: once a model is enough.
+CARRIER = "rewind-twice"
 
 
 def rewind(subject: Subject, case: Case) -> Finding:
@@ -28,7 +32,7 @@ def rewind(subject: Subject, case: Case) -> Finding:
     if not case.schedule.has(Rewind):
         raise Unsupported("the schedule does not rewind")
     finding = Finding("rewind")
-    finding.bytes["rewound"] = 0
+    finding.bytes["rewound"], told = 0, ""
     try:
         decoder_values(finding, subject, case)
     except RewindRefusedError as refused:
@@ -36,10 +40,13 @@ def rewind(subject: Subject, case: Case) -> Finding:
             for problem in refused_though_held(subject, case):
                 finding.fail(Kind.REFUSES_WHAT_IT_HOLDS, problem)
         _refused_cleanly(finding, subject, case)
-        if finding.status is Status.PASS:
-            finding.message = f"refused, as it may: {refused}"
+        told = f"refused, as it may: {refused}"
     else:
         finding.bytes["rewound"] = positions_rewound(case)
+    if finding.status is Status.PASS and case.schedule.name == CARRIER:
+        every_kind(finding, subject, case)
+    if finding.status is Status.PASS:
+        finding.message = told or finding.message
     return finding
 
 
@@ -57,7 +64,7 @@ def _refused_cleanly(finding: Finding, subject: Subject, case: Case) -> None:
             if isinstance(step, Feed):
                 if used + step.n > case.max_context:  # a granted rewind would have made room
                     break
-                rows.append(decoder.feed(tokens[:, used : used + step.n]).clone())
+                rows.append(decoder.feed(tokens[:, used : used + step.n]).cpu().clone())
                 used, left = used + step.n, left - 1
             elif isinstance(step, Rewind):
                 left = min(left, _FEEDS_ON)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.cases.case import Case
 from harness.cases.schedules import Feed, Reset, Rewind
-from harness.checks.common import distinct_layers, op_shape
+from harness.checks.common import distinct_layers, new_cache, on_device, op_shape
 from harness.contract import CacheSubject, ContractError, Decoder, LayerCache, optional
 from harness.law import Layer
 from harness.reference.inputs import random
@@ -62,7 +62,8 @@ def refused_though_held(subject: CacheSubject, case: Case) -> Iterator[str]:
         shape = op_shape(case, i)
         fed = sum(step.n for step in case.schedule.steps if isinstance(step, Feed))
         x = random(case, fed + 1, shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
-        text = _walk(subject.new_cache(layer, shape), case, layer, x.k, x.v)
+        k, v = on_device(subject, x.k, x.v)
+        text = _walk(new_cache(subject, layer, shape), case, layer, k, v)
         if text:
             yield f"{layer}: {text}"
 

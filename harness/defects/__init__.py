@@ -21,8 +21,10 @@ from harness.defects import (
     refusals,
     reports,
     review,
+    rewinds,
 )
 from harness.defects.base import DecoderSubjectOfTrimmed, DenseAttention, Trimmed, TrimmedSubject
+from harness.reference.cache_decoder import CacheDecoder
 from harness.results.finding import Status
 from harness.run import plan
 
@@ -70,9 +72,7 @@ def _cache(patch: type[Trimmed], caught_by: tuple[str, ...], *models: str) -> De
     return Defect(name, subject, _doc(patch), caught_by, models or ("mistral",))
 
 
-def _decoder(
-    patch: type[decoders.PatchedDecoder], caught_by: tuple[str, ...], *models: str
-) -> Defect:
+def _decoder(patch: type[CacheDecoder], caught_by: tuple[str, ...], *models: str) -> Defect:
     name = f"defect.{patch.__name__}"
     body = {"name": name, "decoder": patch}
     subject = type(patch.__name__, (DecoderSubjectOfTrimmed,), body)
@@ -173,6 +173,16 @@ DEFECTS: tuple[Defect, ...] = (
     _decoder(reports.RopePositionsInHalf, ("values",)),
     _cache(reports.RefusesHeldRewinds, ("rewind",)),
     _cache(reports.FullBuffer, ("cache_bytes",)),
+    _cache(rewinds.RewindAhead, ("refusal",)),
+    _cache(rewinds.RewindFromTheEnd, ("refusal",)),
+    _cache(rewinds.RefusedAheadForgets, ("refusal",)),
+    _decoder(rewinds.DecoderRewindsAhead, ("refusal",)),
+    _cache(rewinds.RewindToTheEnd, ("rewind",)),
+    _cache(rewinds.RewindToNothing, ("rewind",)),
+    _cache(rewinds.RewindInHalf, ("rewind",)),
+    _cache(rewinds.RewindPast128, ("rewind",), "llama3"),
+    _cache(rewinds.ResetAfterRewind, ("rewind",)),
+    _decoder(rewinds.DecoderRewindsToTheEnd, ("rewind",)),
     _exported(exported.OffOnceExported, ("export",)),
     _exported(exported.SpecializedOnOneLength, ("export",)),
 )

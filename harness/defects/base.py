@@ -62,7 +62,12 @@ class Trimmed:
         return self.keys.untyped_storage().nbytes() + self.values.untyped_storage().nbytes()
 
     def rewind(self, length: int) -> None:
-        """Forget positions >= length; raises ValueError if a key it would need is gone."""
+        """Forget positions >= length; raises ValueError if a key it would need is gone.
+
+        Or if it is no length that was held.
+        """
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot rewind to {length} of {self.length} positions")
         have = set(self.kept.tolist())
         lost = [k for k in self.layer.visible(length) if k < length and k not in have]
         if lost:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from harness.results.files import write_atomically
+from harness.report.line_file import read_lines, write_lines
 
 FILE = "blunt.json"
 
@@ -103,19 +102,18 @@ def _missed(body: str) -> list[str]:
 
 def write(lines: Sequence[Line], folder: Path) -> Path:
     """Write the table to a folder of results; return the file's path."""
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps([asdict(line) for line in lines], indent=1))
-    return path
+    return write_lines(lines, folder / FILE)
 
 
 def read(folder: Path) -> Blunt | None:
     """The table in a folder of results; None if there is none or it cannot be read."""
+    lines = read_lines(folder / FILE, _from_json)
+    if lines is None:
+        return None
+    found = Blunt(lines)
     try:
-        lines = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        found = Blunt(tuple(map(_from_json, lines)))
-        list(found.rows)  # a table with holes is none
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        list(found.rows)
+    except KeyError:  # a table with holes is none
         return None
     return found
 

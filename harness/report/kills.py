@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.results.files import write_atomically
+from harness.report.line_file import read_lines, write_lines
 
 if TYPE_CHECKING:
     from harness.defects import Defect
@@ -88,19 +87,13 @@ def _row_of(defect: Defect | BatteryDefect, found: Mapping[str, tuple[int, int]]
 
 def write(rows: Sequence[Row], folder: Path) -> Path:
     """Write the table to a folder of results; return the file's path."""
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
-    return path
+    return write_lines(rows, folder / FILE)
 
 
 def read(folder: Path) -> Kills | None:
     """The table in a folder of results; None if there is none or it cannot be read."""
-    try:
-        rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Kills(tuple(map(_from_json, rows)))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+    rows = read_lines(folder / FILE, _from_json)
+    return None if rows is None else Kills(rows)
 
 
 def _from_json(row: Any) -> Row:

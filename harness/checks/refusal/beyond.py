@@ -13,14 +13,13 @@ from torch import Tensor
 from harness.cases.case import Case
 from harness.cases.schedules import Schedule, chunks
 from harness.checks.bounds import reference_for
-from harness.checks.common import op_shape, stored_dtype
-from harness.checks.drive import open_decoder, tokens_for
+from harness.checks.common import device_of, new_cache, op_shape, stored_dtype
+from harness.checks.drive import Op, cache_op, open_decoder, tokens_for
 from harness.checks.op_reference import OpReference, op_reference
 from harness.checks.refusal.attempts import require_message
 from harness.contract import CacheSubject, LayerCache, Subject
 from harness.law import Layer
-from harness.reference import oracle, tolerance
-from harness.reference.cache_decoder import checked_update
+from harness.reference import tolerance
 from harness.reference.inputs import Inputs, random
 from harness.results.finding import Finding, Kind
 
@@ -56,14 +55,14 @@ def _right_or_refused(
     n = beyond.length
     x = random(case, n, 2 * shape.n_kv_heads, shape.n_kv_heads).to(shape.dtype)
     reference = op_reference(x.q, x.k, x.v, layer.mask(0, n, n), stored_dtype(subject))
-    cache = subject.new_cache(layer, shape)
+    cache = new_cache(subject, layer, shape)
+    step = cache_op(cache, device_of(subject))
     for a, b in beyond.spans():
-        q, k, v = x.span(a, b)
         try:
-            got = oracle.attention(q, *checked_update(cache, k, v))
+            got = step(*x.span(a, b))
         except Exception as error:
             require_message(finding, f"{layer}, {what}", error)
-            problem = _goes_on(cache, x, case, reference, a)
+            problem = _goes_on(cache, step, x, case, reference, a)
             if problem:
                 text = f"{layer}, {what}: refused at position {a}, but {problem}"
                 finding.fail(Kind.STATE_CHANGED, text)
@@ -75,25 +74,26 @@ def _right_or_refused(
             return
 
 
-def _goes_on(cache: LayerCache, x: Inputs, case: Case, reference: OpReference, held: int) -> str:
+def _goes_on(
+    cache: LayerCache, step: Op, x: Inputs, case: Case, reference: OpReference, held: int
+) -> str:
     """What is wrong with the good updates after a refusal at `held` positions; "" where nothing is.
 
     As many positions as there is still room for; then, after a reset, the first ones once more.
     """
     t = min(case.max_chunk, case.max_context - held)
-    problem = _wrong(cache, x, reference, held, held + t) if t > 0 else ""
+    problem = _wrong(step, x, reference, held, held + t) if t > 0 else ""
     if problem:
         return f"a good update after it {problem}"
     cache.reset()
     t = min(case.max_chunk, case.max_context)
-    problem = _wrong(cache, x, reference, 0, t)
+    problem = _wrong(step, x, reference, 0, t)
     return f"a good update after a reset {problem}" if problem else ""
 
 
-def _wrong(cache: LayerCache, x: Inputs, reference: OpReference, a: int, b: int) -> str:
-    q, k, v = x.span(a, b)
+def _wrong(step: Op, x: Inputs, reference: OpReference, a: int, b: int) -> str:
     try:
-        got = oracle.attention(q, *checked_update(cache, k, v))
+        got = step(*x.span(a, b))
     except Exception as error:
         return f"raises {type(error).__name__}: {error}"
     errors = tolerance.row_error(got, reference.exact[:, :, a:b])
@@ -108,13 +108,13 @@ def _decoder_right_or_refused(
     rows: list[Tensor] = []
     for a, b in beyond.spans():
         try:
-            rows.append(decoder.feed(tokens[:, a:b]).clone())
+            rows.append(decoder.feed(tokens[:, a:b]).cpu().clone())
         except Exception as error:
             require_message(finding, what, error)
             t = min(case.max_chunk, case.max_context - a)
             if t > 0:  # there is still room: what was refused must not have taken any
                 try:
-                    rows.append(decoder.feed(tokens[:, a : a + t]).clone())
+                    rows.append(decoder.feed(tokens[:, a : a + t]).cpu().clone())
                 except Exception as second:
                     text = f"{what}: refused at position {a}, but a good feed after it raises "
                     text += f"{type(second).__name__}: {second}"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import device_of, op_shape, stored_dtype
+from harness.checks.common import device_of, new_cache, on_device, op_shape, stored_dtype
 from harness.checks.drive import cache_op
 from harness.checks.op_reference import OpReference, op_reference
 from harness.checks.refusal.attempts import Expected, Misuse, row_problem
-from harness.contract import CacheSubject
+from harness.contract import CacheSubject, LayerCache
 from harness.law import Layer
 from harness.reference import oracle
 from harness.reference.inputs import Inputs, random
@@ -81,6 +80,12 @@ class CacheBody:
         q, k, v = x.q[:, :, start:end], x.k[:, :, :end], x.v[:, :, :end]
         return op_reference(q, k, v, mask, stored_dtype(self.subject))
 
+    def afresh(self) -> OpReference:
+        """What they must be answered with where those before have been forgotten."""
+        n = self.case.schedule.length - self.at
+        rest = Inputs(self.x.label, *self.x.span(self.at, self.at + n))
+        return self._reference(rest, 0, n)
+
     def meaning(self, bad: Misuse) -> Expected | None:
         end = self.at + max(t.shape[-2] for t in bad.handed)
         try:
@@ -122,17 +127,20 @@ class CacheRun:
 
     def __init__(self, body: CacheBody) -> None:
         self.body = body
-        device = device_of(body.subject)
-        self.cache = body.subject.new_cache(body.layer, replace(body.shape, device=device))
-        self.step, self.device = cache_op(self.cache, device), device
+        self.cache = new_cache(body.subject, body.layer, body.shape)
+        self.step = cache_op(self.cache, device_of(body.subject))
         self.taken = 0
+
+    @property
+    def holder(self) -> LayerCache:
+        return self.cache
 
     def head(self) -> None:
         for a, b in self.body.before:
             self._step(a, b)
 
     def misuse(self, bad: Misuse) -> object:
-        answer = self.cache.update(*(x.to(self.device) for x in bad.handed))
+        answer = self.cache.update(*on_device(self.body.subject, *bad.handed))
         self.taken = max(t.shape[-2] for t in bad.handed)
         return answer
 

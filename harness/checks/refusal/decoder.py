@@ -10,7 +10,7 @@ from harness.checks.bounds import reference_for
 from harness.checks.drive import open_decoder, tokens_for
 from harness.checks.op_reference import OpReference
 from harness.checks.refusal.attempts import Expected, Misuse, row_problem
-from harness.contract import Subject
+from harness.contract import Decoder, Subject
 
 
 def bad_tokens(good: Tensor, vocab: int) -> list[Misuse]:
@@ -53,6 +53,11 @@ class DecoderBody:
     def good(self) -> OpReference:
         return self._reference(self.tokens, self.at, self.tokens.shape[1])
 
+    def afresh(self) -> OpReference:
+        """What they must be answered with where those before have been forgotten."""
+        rest = self.tokens[:, self.at :]
+        return self._reference(rest, 0, rest.shape[1])
+
     def _reference(self, tokens: Tensor, start: int, end: int) -> OpReference:
         decoder = open_decoder(self.subject, self.case)
         reference = reference_for(self.subject, decoder, self.case, tokens)
@@ -89,6 +94,10 @@ class DecoderRun:
         self.decoder = open_decoder(body.subject, body.case)
         self.taken = 0
 
+    @property
+    def holder(self) -> Decoder:
+        return self.decoder
+
     def head(self) -> None:
         for a, b in self.body.before:
             self.decoder.feed(self.body.tokens[:, a:b])
@@ -96,12 +105,12 @@ class DecoderRun:
     def misuse(self, bad: Misuse) -> object:
         answer = self.decoder.feed(*bad.handed)
         self.taken = bad.handed[0].shape[-1]
-        return answer.clone() if isinstance(answer, Tensor) else answer
+        return answer.cpu().clone() if isinstance(answer, Tensor) else answer
 
     def tail(self) -> Tensor:
         """The tokens that are left, by the same steps; a taken call has used up some."""
         rows, start = [], self.body.at + self.taken
         for a, b in self.body.after:
             if b > start:
-                rows.append(self.decoder.feed(self.body.tokens[:, max(a, start) : b]).clone())
+                rows.append(self.decoder.feed(self.body.tokens[:, max(a, start) : b]).cpu().clone())
         return torch.cat(rows, 1) if rows else torch.empty(0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.cases.case import Case
-from harness.checks.common import op_shape
+from harness.checks.common import on_device, op_shape
 from harness.checks.op_reference import OpReference, op_reference
 from harness.checks.refusal.attempts import Expected, Misuse, row_problem
 from harness.contract import AttentionSubject
@@ -98,10 +98,13 @@ class OperationRun:
         self.tail()
 
     def misuse(self, bad: Misuse) -> object:
-        q, k, v = bad.handed
-        return self.body.subject.attend(q, k, v, self.body.layer)
+        return self._attend(*bad.handed)
 
     def tail(self) -> Tensor:
         body = self.body
-        q = body.q[:, :, body.at :]
-        return body.subject.attend(q, body.k, body.v, body.layer).detach()
+        return self._attend(body.q[:, :, body.at :], body.k, body.v).detach()
+
+    def _attend(self, *handed: Tensor) -> Tensor:
+        q, k, v = on_device(self.body.subject, *handed)
+        answer = self.body.subject.attend(q, k, v, self.body.layer)
+        return answer.cpu() if isinstance(answer, Tensor) else answer

@@ -26,6 +26,7 @@ from harness.reference.decoder import check_tokens
 from harness.results.finding import NAMES
 from harness.runtimes import gemma3, gguf_file, llama_sequences
 from harness.runtimes.llama_context import LlamaContext, LlamaModel, Options
+from harness.schemes.validation import check_rewind
 
 #: The most sequences in one context here; llama.cpp takes no more than 256.
 _MOST_SEQUENCES = 64
@@ -85,8 +86,10 @@ class LlamaDecoder:
     def rewind(self, length: int) -> None:
         """``llama_memory_seq_rm`` for positions >= length, as applications do for rejected drafts.
 
-        Raises RuntimeError if it says that it cannot.
+        Raises RuntimeError if it says that it cannot, and ValueError for a length that is not held:
+        there positions would be removed that nobody asked for, or none.
         """
+        check_rewind(length, self.length)
         for row in range(self.case.batch):
             if not llama_sequences.forget(self.context, row, length):
                 raise RuntimeError(f"llama_memory_seq_rm refused to remove positions >= {length}")

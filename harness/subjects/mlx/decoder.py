@@ -25,6 +25,7 @@ from harness.reference.decoder import check_tokens
 from harness.results.finding import NAMES
 from harness.runtimes import gemma3
 from harness.runtimes.mlx_arrays import to_mlx, to_torch
+from harness.schemes.validation import check_rewind
 
 
 class MlxDecoder:
@@ -60,12 +61,16 @@ class MlxDecoder:
         return self.cache
 
     def rewind(self, length: int) -> None:
-        """``trim_prompt_cache``.  Raises RuntimeError where the cache says it cannot be trimmed."""
+        """``trim_prompt_cache``.  Raises RuntimeError where the cache says it cannot be trimmed.
+
+        Raises ValueError for a length that is not held: a cache is trimmed by a count of tokens.
+        """
         from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
         if not can_trim_prompt_cache(self.cache):
             raise RuntimeError(f"cannot go back to {length}: can_trim_prompt_cache is False")
-        trim_prompt_cache(self.cache, self.cache[0].offset - length)
+        held = self.cache[0].offset
+        trim_prompt_cache(self.cache, held - check_rewind(length, held))
 
     def cache_bytes(self) -> list[int]:
         """Bytes of each layer's arrays."""

@@ -15,6 +15,7 @@ from harness.contract import CacheShape, LayerCache, Unsupported
 from harness.law import Layer
 from harness.results.finding import NAMES
 from harness.runtimes.mlx_arrays import to_mlx, to_torch
+from harness.schemes.validation import check_rewind
 
 
 class RotatingLayer:
@@ -47,10 +48,14 @@ class RotatingLayer:
         return int(self.cache.nbytes)
 
     def rewind(self, length: int) -> None:
-        """`trim`.  Raises RuntimeError if the cache says that it cannot be trimmed."""
+        """`trim`.  Raises RuntimeError if the cache says that it cannot be trimmed.
+
+        Raises ValueError for a length that is not held: it is trimmed by a count of tokens.
+        """
         if not self.cache.is_trimmable():
             raise RuntimeError(f"cannot go back to {length}: is_trimmable() is False")
-        self.cache.trim(self.cache.offset - length)
+        held = self.cache.offset
+        self.cache.trim(held - check_rewind(length, held))
 
 
 def _as_bool(mask: Any, queries: int, keys: int) -> Tensor:

@@ -13,6 +13,7 @@ from harness.cases.schedules import Feed, Rewind
 from harness.contract import Unsupported
 from harness.law import Layer
 from harness.results.finding import NAMES
+from harness.schemes.validation import check_rewind
 from harness.subjects.transformers.models import call, dense, model_for
 
 
@@ -77,8 +78,12 @@ class DynamicDecoder(TransformersDecoder):
         return logits
 
     def rewind(self, length: int) -> None:
-        """Crop to `length` positions, as assisted generation does with rejected candidates."""
-        self.cache.crop(length - self.cache.get_seq_length())
+        """Crop to `length` positions, as assisted generation does with rejected candidates.
+
+        Raises ValueError for a length that is not held: `crop` takes a count of tokens.
+        """
+        held = int(self.cache.get_seq_length())
+        self.cache.crop(check_rewind(length, held) - held)
 
 
 class StaticCacheDecoder(TransformersDecoder):
@@ -99,7 +104,8 @@ class StaticCacheDecoder(TransformersDecoder):
             raise NotImplementedError(
                 f"cannot go back to {length}: StaticCache.is_croppable is False"
             )
-        self.cache.crop(length - int(self.cache.get_seq_length()))
+        held = int(self.cache.get_seq_length())
+        self.cache.crop(check_rewind(length, held) - held)
 
 
 class NoCacheDecoder(TransformersDecoder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from pathlib import Path
 
@@ -54,7 +55,10 @@ def test_paths_that_are_named_exist(path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "code"), _python(), ids=[name for name, _ in _python()])
 def test_python_blocks_run(name: str, code: str) -> None:
-    exec(compile(code, name, "exec"), {"__name__": "page"})
+    names: dict[str, object] = {"__name__": "page", "__builtins__": builtins}
+    before = len(names)
+    exec(compile(code, name, "exec"), names)
+    assert len(names) > before, f"{name} defines nothing: a reader can do nothing with it"
 
 
 def test_there_are_python_blocks() -> None:

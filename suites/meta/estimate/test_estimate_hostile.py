@@ -78,8 +78,8 @@ def obeys(char: str) -> bool:
     return unicodedata.category(char) in controls or unicodedata.bidirectional(char) in turns
 
 
-def answers(path: Path) -> None:
-    """Assert that a file gives a table and JSON, or one line and exit status 2."""
+def answers(path: Path) -> int:
+    """The exit status for a file; asserts that 0 gives a table and JSON, and any other one line."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     status, out, err = kv(path)
     obeyed = {char for char in out + err if char != "\n" and obeys(char)}
@@ -91,11 +91,12 @@ def answers(path: Path) -> None:
             assert line["bytes"] is None or 0 <= line["bytes"] < math.inf
             assert line["bytes"] is not None or line["note"]
     else:
-        assert (status, out) == (2, "")
+        assert out == ""
         assert err.startswith("harness: ")
         assert err.count("\n") == 1
         assert len(err) < 5000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < ROOM
+    return status
 
 
 @MANY
@@ -108,7 +109,7 @@ def answers(path: Path) -> None:
 def test_texts_of_configs(folder: Path, text: bytes) -> None:
     path = folder / "config.json"
     path.write_bytes(text)
-    answers(path)
+    assert answers(path) in (0, 2)
 
 
 @MANY
@@ -116,7 +117,7 @@ def test_texts_of_configs(folder: Path, text: bytes) -> None:
 def test_configs(folder: Path, config: dict[str, Any]) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(config), encoding="utf-8")
-    answers(path)
+    assert answers(path) in (0, 2)
 
 
 @MANY
@@ -147,7 +148,7 @@ def test_a_config_that_holds_itself_is_refused() -> None:
 def test_bytes_of_gguf_files(folder: Path, data: bytes) -> None:
     path = folder / "model.gguf"
     path.write_bytes(data)
-    answers(path)
+    assert answers(path) in (0, 2)
 
 
 def test_every_layer_with_a_window_of_its_own_takes_no_minutes(folder: Path) -> None:

@@ -1,38 +1,26 @@
-"""The memory probe: exact against hand-computed truth, repeatable, and broken loudly."""
+"""The memory probe: exact against hand-computed truth, repeatable, apart for each step."""
 
 from __future__ import annotations
 
 import gc
 import json
-import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import memory_workloads
-import numpy as np
-import psutil
 import pytest
 import torch
 from memory_workloads import SHAPES, Workload, workloads
 from torch import Tensor
 
-from harness.bench import probe
 from harness.law import Layer
 from harness.memory import (
     ProbeError,
-    canary,
-    check_probe,
-    events,
     measure,
-    peak_resident_bytes,
-    secondary,
     step,
 )
-from harness.memory.scaling import exponent, second_difference
 from harness.reference import tolerance
 from harness.reference.oracle import attention, attention64
 
@@ -177,161 +165,3 @@ def test_cuda_without_a_device_is_a_probe_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ProbeError, match="no CUDA device to measure on, asked for cuda:1"):
         measure(lambda: None, device="cuda:1")
-
-
-# --- The canary: whatever breaks the probe must end in ProbeError, never in a number.
-
-
-def _with_changes(change: Callable[[events.Change], list[events.Change]]) -> Callable[..., object]:
-    """`events._read`, with every change of the log replaced by what `change` makes of it."""
-    read = events._read
-
-    def broken(trace: object) -> events.Log:
-        log = read(trace)
-        return replace(log, changes=[c for old in log.changes for c in change(old)])
-
-    return broken
-
-
-def _rounded(change: events.Change) -> list[events.Change]:
-    return [replace(change, size=change.size + -change.size % 64)]
-
-
-def _frees_lost(change: events.Change) -> list[events.Change]:
-    return [change] if change.size > 0 else []
-
-
-def _one_address(change: events.Change) -> list[events.Change]:
-    return [replace(change, address=1)]
-
-
-def _no_workspace(change: events.Change) -> list[events.Change]:
-    tell_tale = 256 * 32 * 4, 256 * 4, canary.MEBI, canary.ODD
-    return [change] if abs(change.size) in tell_tale else []
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        (_rounded, "must read"),
-        (_frees_lost, "must read|freed unseen"),
-        (_one_address, "freed unseen"),
-        (lambda _: [], "must read 1,052,673, the probe read 0"),
-        (_no_workspace, "flash attention shows no workspace"),
-    ],
-    ids=["rounded", "frees lost", "addresses lost", "blind", "no workspace"],
-)
-def test_the_canary_catches_a_broken_probe(
-    monkeypatch: pytest.MonkeyPatch,
-    change: Callable[[events.Change], list[events.Change]],
-    what: str,
-) -> None:
-    monkeypatch.setattr(canary, "_passed", set())
-    monkeypatch.setattr(events, "_read", _with_changes(change))
-    with pytest.raises(ProbeError, match=what):
-        measure(lambda: torch.zeros(1))
-    assert not canary._passed
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        (torch._C._profiler, "ProfilerConfig"),
-        (torch._C._profiler, "_EventType"),
-        (torch._C._autograd, "_enable_profiler"),
-    ],
-)
-def test_a_torch_without_the_private_api_is_a_probe_error(
-    monkeypatch: pytest.MonkeyPatch, module: object, name: str
-) -> None:
-    monkeypatch.setattr(canary, "_passed", set())
-    monkeypatch.delattr(module, name)
-    with pytest.raises(ProbeError, match=f"torch {torch.__version__.partition('+')[0]}"):
-        check_probe()
-
-
-def test_the_probe_recovers_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canary, "_passed", set())
-    with monkeypatch.context() as broken:
-        broken.setattr(events, "_read", _with_changes(lambda _: []))
-        with pytest.raises(ProbeError):
-            check_probe()
-    assert measure(lambda: torch.zeros(1)).peak_bytes == 4
-
-
-def test_the_canary_runs_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = []
-    monkeypatch.setattr(canary, "_passed", set())
-    monkeypatch.setattr(canary, "run_canary", lambda: runs.append(os.getpid()))
-    measure(lambda: None)
-    measure(lambda: None)
-    assert runs == [os.getpid()]
-
-
-def test_measuring_under_a_profiler_is_refused() -> None:
-    check_probe()
-    with torch.profiler.profile(), pytest.raises(ProbeError, match="a profiler is running"):
-        measure(lambda: None)
-
-
-def test_nothing_is_written_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    old = [torch.zeros(1000) for _ in range(5)]
-    canary.run_canary()
-    measure(old.clear, warmup=0)
-    assert capfd.readouterr().err == ""
-
-
-# --- Growth, secondary figures, overhead.
-
-
-def test_second_difference_and_exponent_of_known_curves() -> None:
-    sizes = (1024, 2048, 3072)
-    linear = [7 * s + 5 for s in sizes]
-    mask = [p + s * s for p, s in zip(linear, sizes, strict=True)]
-    assert second_difference(*linear) == 0
-    assert second_difference(*mask) == 2_097_152
-    for power in (0, 1, 2):
-        assert exponent(sizes, [s**power for s in sizes]) == pytest.approx(power)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "peaks", "what"),
-    [
-        ((1, 2), (1,), "must pair up, got 2 and 1"),
-        ((2, 2), (1, 2), "two different lengths"),
-        ((1, 2), (0, 2), "peaks must be positive"),
-        ((0, 2), (1, 2), "sizes must be positive"),
-    ],
-)
-def test_exponent_names_what_it_cannot_take(
-    sizes: tuple[int, ...], peaks: tuple[int, ...], what: str
-) -> None:
-    with pytest.raises(ValueError, match=what):
-        exponent(sizes, peaks)
-
-
-def test_secondary_figures_see_what_the_allocator_does_not() -> None:
-    def call() -> None:
-        # Fresh pages: what malloc returns may be resident already, and would not show.
-        np.frombuffer(mmap.mmap(-1, 64 * MEBI), dtype=np.uint8).fill(1)
-
-    assert measure(call).peak_bytes == 0
-    found = secondary(call)
-    for figure in (found.resident_peak_bytes, found.memray_peak_bytes):
-        assert figure is None or figure > 32 * MEBI  # half: these figures are approximate
-
-
-def test_the_peak_resident_size_stays_when_the_pages_are_gone() -> None:
-    pages = mmap.mmap(-1, 64 * MEBI)
-    np.frombuffer(pages, dtype=np.uint8).fill(1)
-    pages.close()
-    left = psutil.Process().memory_info().rss
-    assert peak_resident_bytes() - left > 32 * MEBI  # half: these figures are approximate
-
-
-def test_probe_overhead_reports_ratios() -> None:
-    report = probe.run(repeats=1)
-    assert all(timed["ratio"] > 0 for timed in report["workloads"].values())
-    assert report["threads"] == 1
-    with pytest.raises(ValueError, match="repeats must be an integer >= 1, got 0"):
-        probe.run(repeats=0)

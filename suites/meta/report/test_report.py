@@ -1,147 +1,22 @@
 """The HTML report, from frames that hold every status."""
 
-import math
 import re
-import time
 from collections import Counter
-from html.parser import HTMLParser
 
 import pytest
 from gate_data import CASE as FILED
 from gate_data import ENTRY, entries, record, row
+from report_pages import HOSTILE, Page, every_status, reproducible
 
-from harness.cases.models import TINY
 from harness.gate.baselines import Baselines, key_of
 from harness.gate.verdict import judge
-from harness.law import Layer
 from harness.report import html, status
 from harness.report.comment import to_comment
 from harness.report.summary import to_markdown
-from harness.results.finding import RED, Finding, Kind, Status
+from harness.results.finding import RED, Status
 from harness.results.folder import RunInfo
 from harness.results.groups import groups
-from harness.results.record import finish, rows, to_frame
-
-HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
-CLOSED_BY = {"td": ("td",), "th": ("td",), "tr": ("td", "tr")}  # by a start tag
-ENDED_BY = {"tr": ("td",), "tbody": ("td", "tr")}  # by an end tag
-VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
-
-
-class Page(HTMLParser):
-    """A parsed page; fails if a tag is closed in the wrong order or not at all."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.text, self.open, self.tags, self.words = text, [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.end_implied(CLOSED_BY.get(tag, ()))
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def end_implied(self, tags):
-        """Close cells and rows whose end tags may be left out in HTML."""
-        while self.open and self.open[-1] in tags:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        self.end_implied(ENDED_BY.get(tag, ()))
-        assert self.open.pop() == tag, f"</{tag}> closes another element, {self.getpos()}"
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def attributes(self, name, tag=None):
-        """All values of an attribute, of all elements or of one tag."""
-        return [a[name] for t, a in self.tags if name in a and tag in (None, t)]
-
-    @property
-    def prose(self):
-        """The text of the page, with white space collapsed."""
-        return " ".join(" ".join(self.words).split())
-
-
-def wrong_window(check="visibility"):
-    """The finding for a window that is one key too wide."""
-    finding = Finding(check)
-    finding.compare_sets(Layer(window=8).mask(0, 20, 20), Layer(window=9).mask(0, 20, 20))
-    return finding
-
-
-def wrong_values():
-    finding = Finding("values", figure=0.7, bound=1e-5, margin=812.5)
-    finding.errors = [0.02] * 9 + [3e4, math.inf, math.nan, 0.0]
-    finding.neighbours = {"window 9": [0.0] * 8 + [5e4] * 5, "window 7": [0.0] * 9 + [6e3] * 4}
-    return finding.fail(Kind.WRONG_VALUES, "logits: 3 of 13 rows off", 9)
-
-
-def every_status():
-    """Records of each status, two schemes, one subject that is not installed."""
-    out = [
-        record(item="1", margin=57.25, bound=2e-5, figure=1e-6, cache_bytes=4608, seconds=2.5),
-        record(item="2", check="visibility", case="mistral/decode-3wraps/float32/b1"),
-        record(item="3", check="rewind", status="not-claimed", message="has no rewind"),
-        record(
-            item="4",
-            subject="gone",
-            status="not-installed",
-            check="load",
-            case="",
-            scheme="",
-            message="executorch is not installed",
-        ),
-        record(
-            item="5",
-            check="purity",
-            status="missing",
-            message="no record came back",
-            case="gemma3/chunk-w+1/float32/b3",
-            scheme="interleaved",
-            seconds=None,
-        ),
-        record(
-            item="6",
-            check="reset",
-            status="error",
-            exception="RuntimeError",
-            message=f"RuntimeError: {HOSTILE}",
-            reproduce="harness check ours --case six",
-        ),
-        record(item="7", status="fixed", known="B9", message="known failure B9 passes"),
-        record(
-            item="8",
-            subject="elsewhere",
-            check="refusal",
-            status="not-installed",
-            message="coremltools is not installed",
-        ),
-    ]
-    for i, finding in enumerate((wrong_window(), wrong_window(), wrong_values())):
-        broken = record(
-            item=f"broken{i}",
-            subject="broken",
-            check=finding.check,
-            model="gemma3",
-            case=f"gemma3/c{i}/float32/b1",
-            scheme="interleaved",
-            reproduce=f"harness check broken --case c{i}",
-        )
-        out.append(finish(broken, finding, 0.25))
-    known = record(item="known", check="visibility", known="B1", message="", seconds=0.5)
-    return [*out, as_known(finish(known, wrong_window(), 0.5))]
-
-
-def as_known(r):
-    r.status, r.known = "known", "B1"
-    return r
+from harness.results.record import to_frame
 
 
 @pytest.fixture(scope="module")
@@ -231,11 +106,6 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert not re.search(r"\bfetch\(|XMLHttpRequest|import\(", page.text)
     (policy,) = (a["content"] for tag, a in page.tags if "http-equiv" in a)
     assert policy.startswith("default-src 'none'")
-
-
-def reproducible(r, text):
-    """True if the text has the whole command, or the option to change in the first one's."""
-    return r.reproduce in text or f"--case {r.case}" in text
 
 
 def test_every_red_case_can_be_reproduced(page, records):
@@ -344,61 +214,3 @@ def test_a_green_run(tmp_path):
     assert "<title>Green: attention conformance</title>" in page.text
     assert "broken" not in page.attributes("id")
     assert "1 record = 1 pass" in page.prose
-
-
-def two_thousand(outcome):
-    """2,000 records; outcome(i) gives the findings."""
-    models, checks = list(TINY), ("visibility", "values", "reset", "purity", "cache_bytes")
-    out = []
-    for i in range(2000):
-        model, check = models[i // 60 % len(models)], checks[i % len(checks)]
-        case = f"{model}/prefill-by-5-then-decode-{i}/float32/b1"
-        made = record(
-            item=str(i),
-            subject=f"executorch.static.{i // 5 % 12}",
-            check=check,
-            case=case,
-            model=model,
-            scheme=TINY[model].scheme,
-            reproduce=f"harness check s --case {case} --check {check}",
-        )
-        out.append(finish(made, outcome(i, check), 0.1))
-    return out
-
-
-def mixed(i, check):
-    """One in ten fails, each in a different way."""
-    finding = Finding(check, figure=1.23e-6, bound=2.34e-5, margin=123.4)
-    if i % 10:
-        return finding
-    finding.errors = [1e-3 * ((i * p) % 97) ** 2 for p in range(51)]
-    finding.neighbours = {
-        f"window {n}": [0.0] * n + [1e3 * (1 + (i + p * n) % 89) for p in range(51 - n)]
-        for n in (6, 7, 9, 10)
-    }
-    shift = Layer(window=4 + i // 10 % 9)
-    finding.fail(list(Kind)[i // 10 % 10], f"rows off, first {i}", i)
-    finding.compare_sets(Layer(window=8).mask(0, 40, 40), shift.mask(0, 40, 40))
-    return finding
-
-
-def all_fail(i, check):
-    return mixed(10 * i, check)
-
-
-@pytest.mark.parametrize("outcome", [mixed, all_fail])
-def test_two_thousand_cases_are_quick_and_small(outcome, tmp_path):
-    frame = to_frame(two_thousand(outcome))
-    verdict = judge(frame, Baselines(), [], RunInfo(run="r1", exit_status=1))
-    html.build(to_frame([]), judge(to_frame([]), Baselines(), [], RunInfo(run="r")), tmp_path)
-    some = to_frame(two_thousand(outcome)[::4])
-    few = judge(some, Baselines(), [], RunInfo(run="r1", exit_status=1))
-    times = [time.process_time()]
-    for built in ((some, few), (frame, verdict)):
-        out = html.build(*built, tmp_path)
-        times.append(time.process_time())
-    # Four times the cases: time may at most double beyond proportion, on a machine of any speed.
-    assert times[2] - times[1] < 2 * 4 * (times[1] - times[0])
-    assert out.stat().st_size < 1_000_000
-    text = re.sub("</?span>", "", out.read_text(encoding="utf-8"))
-    assert all(reproducible(row, text) for row in rows(verdict.broken))

@@ -16,7 +16,8 @@ HEAD = """\
 # Tests of the tester
 
 `tox -e tests` runs them, `pytest suites/meta/gate` a part. Folders mirror those of `harness/`, and
-`support/` holds what several tests share; fixtures stand in the `conftest.py` at the top.
+`support/` holds what several tests share. Fixtures stand in the `conftest.py` at the top, and those
+of one folder in its own.
 This page is written by `python suites/meta/support/index.py`, from the files' first lines.
 """
 
