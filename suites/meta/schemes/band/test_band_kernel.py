@@ -17,7 +17,8 @@ from harness.reference import oracle, tolerance
 from harness.schemes.band import kernel as band_kernel
 from harness.schemes.band.blocks import BandMasks, Run, key_runs, query_runs
 from harness.schemes.band.engines import Dense, Engine, FlashCpu, Rows
-from harness.schemes.band.kernel import Sizes, banded, block_sizes
+from harness.schemes.band.kernel import banded
+from harness.schemes.band.sizes import Sizes, block_sizes
 
 LAW = "the law, from the mask of every rectangle put back into its place"
 
