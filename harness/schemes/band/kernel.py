@@ -55,22 +55,27 @@ def banded(
 
     q (B, Hq, Sq, D); k, v (B, Hkv, Sk, D), Hq % Hkv == 0; the queries are the last Sq of the Sk
     positions.  window: keys that a query sees, its own included.  scale: 1 / sqrt(D) by default.
-    sizes: those of the blocks, by default `block_sizes`.  Returns (B, Hq, Sq, D), laid out as
+    sizes: those of the blocks, by default `sizes_for`.  Returns (B, Hq, Sq, D), laid out as
     (B, Sq, Hq, D).  Raises ValueError (TypeError for a non-tensor) naming what does not fit.
     """
     check_attention(q, k, v)
     check_int("window", window, 1)
     scale = q.shape[3] ** -0.5 if scale is None else scale
     if sizes is None:
-        groups = q.shape[1] // k.shape[1]
-        sizes = block_sizes(window, groups, q.dtype)
-        if products.takes(q, scale):
-            sizes = replace(sizes, forward=products.block_queries(groups))
+        sizes = sizes_for(q, q.shape[1] // k.shape[1], window, scale)
     check_int("sizes.forward", sizes.forward, 1)
     check_int("sizes.backward", sizes.backward, 1)
     window = min(window, k.shape[2])
     out: Tensor = _Banded.apply(q, k, v, window, scale, sizes)  # type: ignore[no-untyped-call]
     return out
+
+
+def sizes_for(q: Tensor, groups: int, window: int, scale: float) -> Sizes:
+    """The block sizes that `banded` chooses for queries (B, H, S, D)."""
+    sizes = block_sizes(window, groups, q.dtype)
+    if products.takes(q, scale):
+        return replace(sizes, forward=products.block_queries(groups))
+    return sizes
 
 
 class _Banded(torch.autograd.Function):
