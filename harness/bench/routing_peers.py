@@ -9,6 +9,7 @@ The product is torch's own, of the library that the kernel runs on.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,6 @@ from torch import Tensor
 from harness.bench import timing
 from harness.bench.geometry import Geometry
 from harness.bench.routing_onnx import attention as onnxruntime_attention
-from harness.bench.routing_timing import tell
 from harness.bench.timing import Call
 from harness.law import Layer
 from harness.schemes.band.kernel import banded, sizes_for
@@ -66,7 +66,8 @@ def entry(geometry: Geometry, repeats: int, *, long: bool = False) -> dict[str, 
     for kind, products, prepare in KINDS:
         calls, why = _that_run(present, prepare, inputs)
         out[kind] = fractions(calls, products * _product_flops(g), repeats) | absent | why
-    tell(f"peers, {threads} threads, {g.dtype}, S={g.length} W={g.window}", out)
+    shape = f"{threads} threads, {g.dtype}, S={g.length} W={g.window}"
+    print(f"  peers, {shape}: banded {out['forward']['banded']}", file=sys.stderr, flush=True)
     return out
 
 
@@ -199,5 +200,7 @@ def _flex(g: Geometry) -> Attention:
         return (key <= query) & (key > query - g.window)
 
     blocks = create_block_mask(seen, None, None, g.length, g.length, device="cpu")
-    compiled = torch.compile(flex_attention)
+    # Each shape by itself: a second shape would be compiled for any length, many times slower.
+    torch.compiler.reset()
+    compiled = torch.compile(flex_attention, dynamic=False)
     return lambda q, k, v: compiled(q, k, v, block_mask=blocks, enable_gqa=True)
