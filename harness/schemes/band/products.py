@@ -1,4 +1,4 @@
-"""The forward on a CPU as two matrix products for each block of queries.
+"""The forward on one thread of a CPU as two matrix products for each block of queries.
 
 The blocks are short, 32 queries of each head, so that a row computes few scores that it does not
 need: window + 31, of which window count.  Short blocks are only fast in a BLAS library if it finds
@@ -53,12 +53,14 @@ _PAD = 16
 def takes(q: Tensor, scale: float) -> bool:
     """True if products are the fastest forward for queries (B, H, S, D), and may be used.
 
-    Not in a traced graph, whose length would grow with the number of blocks.  Not with a scale that
-    is not positive, under which the largest product is not the largest score.
+    Not on several threads, which meet after every operation: on a busy machine they spend most of
+    their time waiting for each other.  Not in a traced graph, whose length would grow with the
+    number of blocks.  Not with a scale that is not positive, under which the largest product is not
+    the largest score.
     """
     if q.device.type != "cpu" or q.shape[2] < _FEWEST or torch.compiler.is_compiling():
         return False
-    return scale > 0 and not multiplies(q.dtype)
+    return scale > 0 and torch.get_num_threads() == 1 and not multiplies(q.dtype)
 
 
 def multiplies(dtype: torch.dtype) -> bool:

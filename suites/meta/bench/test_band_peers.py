@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.bench import routing_onnx, routing_peers
 from harness.bench.geometry import Geometry
 from harness.bench.routing_peers import ceilings, cpu_seconds, entry, named, needed_pairs, tensors
+from harness.bench.timing import threads
 from harness.law import Layer
 
 SMALL = Geometry(256, 32, heads=4, kv_heads=2, head_dim=16)
@@ -44,7 +45,9 @@ def test_an_entry_has_a_fraction_or_a_reason_for_each(monkeypatch: pytest.Monkey
 
 def test_a_ceiling_is_what_a_block_needs_of_what_it_computes() -> None:
     q = tensors(SMALL)[0]
-    assert ceilings(SMALL, q) == {"forward": round(32 / 63, 3), "backward": round(32 / 95, 3)}
+    with threads(1):
+        found = ceilings(SMALL, q)
+    assert found == {"forward": round(32 / 63, 3), "backward": round(32 / 95, 3)}
 
 
 def test_seconds_are_of_the_cpu_and_not_of_the_clock() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
+from harness.bench.timing import threads
 from harness.law import Layer
 from harness.reference import oracle, tolerance
 from harness.schemes.band import kernel as band_kernel
@@ -14,6 +17,12 @@ from harness.schemes.band.blocks import query_runs
 from harness.schemes.band.kernel import band_forward, banded
 from harness.schemes.band.products import Corners
 from harness.schemes.band.sizes import Sizes
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with threads(1):
+        yield
 
 
 def inputs(
@@ -76,7 +85,7 @@ def test_half_precision_is_float32_that_is_rounded_once(
         assert torch.equal(banded(q.float(), k.float(), v.float(), 30), wide)
 
 
-def test_products_are_for_long_calls_on_a_cpu_without_the_instructions(
+def test_products_are_for_long_calls_on_one_thread_without_the_instructions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     able: dict[str, bool] = {}
@@ -88,6 +97,8 @@ def test_products_are_for_long_calls_on_a_cpu_without_the_instructions(
     assert not products.takes(q.to("meta"), 0.25)
     assert products.takes(q.bfloat16(), 0.25)
     assert products.takes(q.half(), 0.25)
+    with threads(2):
+        assert not products.takes(q, 0.25)
     able |= {"amx_bf16": True}
     assert not products.takes(q.bfloat16(), 0.25)
     assert products.takes(q.half(), 0.25)
