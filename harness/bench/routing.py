@@ -7,7 +7,6 @@ so that results from several machines can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.bench import timing
+from harness.bench.geometry import Geometry
 from harness.bench.routing_timing import device_name, interleaved, tell
 from harness.law import Layer
 from harness.memory import measure
@@ -36,18 +36,6 @@ _ALL_REPEATS_UP_TO = 2048
 _FEWEST = 3
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """One sliding layer: the length, window, heads and dtype of an attention call at batch 1."""
-
-    length: int
-    window: int = 1024
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 256
-    dtype: str = "float32"
-
-
 def layers(device: str) -> list[Geometry]:
     """Gemma 4's sliding geometry: head_dim 256, two query heads per key head, window 1024.
 
@@ -67,9 +55,11 @@ def run(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
     long: also time masked layers of every length on a CPU, which takes two threads most of an hour.
     Returns, for each layer, median seconds, the speed-up of the routed call over masked SDPA, its
     time relative to the bare kernel's, peak bytes, and the cost of the band test as a fraction of a
-    masked forward; for each stack, median seconds and speed-ups.  If transformers is not installed,
+    masked forward; for each stack, median seconds and speed-ups; on a CPU
+    also `peers`.  If transformers is not installed,
     the result says so instead.  Raises ValueError for repeats < 1.
     """
+    from harness.bench.routing_peers import peers
     from harness.bench.routing_stack import stacks
 
     timing.check_repeats(repeats)
@@ -82,6 +72,7 @@ def run(repeats: int = 31, *, long: bool = False) -> dict[str, Any]:
         return {
             **timing.environment(repeats),
             "device": device_name(device),
+            "peers": peers(repeats, long=long) if device.type == "cpu" else [],
             "layers": [layer(g, repeats, device, long=long) for g in layers(device.type)],
             "stacks": stacks(repeats, device),
         }

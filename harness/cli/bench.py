@@ -18,7 +18,8 @@ def bench(
         typer.Argument(
             help="decode (a step of the sink ring against eviction and a full cache, by context), "
             "probe (what measuring memory costs), static (our static caches against ExecuTorch's), "
-            "routing (masked SDPA against the routed kernel). Default: all."
+            "routing (masked SDPA against the routed kernel, and the kernel beside its peers). "
+            "Default: all."
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds that are timed.")] = 31,

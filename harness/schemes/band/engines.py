@@ -65,7 +65,7 @@ class Dense:
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
     ) -> tuple[Tensor, Tensor]:
         wide = accumulator(q.dtype)
-        with _as_written(q):
+        with as_written(q):
             scores = _scores(q.to(wide), k.to(wide), mask, scale)
             logsumexp = scores.logsumexp(-1)
             weights = torch.exp(scores - logsumexp[..., None])
@@ -74,7 +74,7 @@ class Dense:
     def backward(self, grad: Tensor, rows: Rows, mask: Tensor, scale: float) -> Gradients:
         dtype, wide = rows.q.dtype, accumulator(rows.q.dtype)
         grad, q, k, v, out = (x.to(wide) for x in (grad, *rows[:4]))
-        with _as_written(q):
+        with as_written(q):
             weights = torch.exp(_scores(q, k, mask, scale) - rows.logsumexp[..., None])
             dv = weights.transpose(-1, -2) @ grad
             d_weights = grad @ v.transpose(-1, -2)
@@ -83,7 +83,7 @@ class Dense:
         return dq.to(dtype), dk.to(dtype), dv.to(dtype)
 
 
-def _as_written(x: Tensor) -> torch.autocast:
+def as_written(x: Tensor) -> torch.autocast:
     """Keep products in the dtype that they are written in, even under autocast."""
     return torch.autocast(x.device.type, enabled=False)
 

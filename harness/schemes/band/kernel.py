@@ -7,6 +7,9 @@ block then completes the gradients of its keys at once, and only those of the qu
 (Plain autograd through slices fills a gradient of full length for each slice, which is
 O(S**2 / block).)
 
+Where they are fastest, the forward is plain matrix products (`products`); elsewhere an engine
+attends to a few blocks at a time.
+
 Keys and values are never expanded to the number of query heads.  In the forward, the rows of all
 query heads that share a key head become the rows of one block.  In the backward, the keys of the
 blocks in one call are repeated, for that call only.
@@ -15,61 +18,29 @@ blocks in one call are repeated, for that call only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.law import check_int
+from harness.schemes.band import products
 from harness.schemes.band.blocks import BandMasks, Run, key_runs, query_runs
-from harness.schemes.band.engines import Engine, Gradients, Rows, accumulator, engine_for
+from harness.schemes.band.engines import (
+    Engine,
+    Gradients,
+    Rows,
+    accumulator,
+    as_written,
+    engine_for,
+)
+from harness.schemes.band.sizes import Sizes, block_sizes
 from harness.schemes.validation import check_attention
 
 #: How many blocks of one shape go into one call.  More blocks mean fewer barriers between threads,
 #: but more temporaries.  Half precision fits twice as many into the same bytes.
 _FORWARD_BLOCKS, _HALF_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 8, 16, 2
-
-#: torch's flash attention for the CPU works in tiles of 32 query rows; from 192 rows on the tiles
-#: have 64 rows, and from 768 rows on 256.
-_TILED_ROWS, _WIDE_ROWS = 192, 768
-
-#: From this window on, a half-precision backward makes its blocks long enough for the wide tiles.
-_WIDE_WINDOW = 160
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Queries in a block of the forward, and keys in a block of the backward."""
-
-    forward: int
-    backward: int
-
-
-def block_sizes(window: int, groups: int, dtype: torch.dtype) -> Sizes:
-    """The block sizes for a window and `groups` query heads to a key head.
-
-    A block computes window + size - 1 scores for a row that needs only window of them.  So a block
-    is at most as long as the window, or 64 rows, since fewer are not worth a call.  The other
-    limits are measured on CPUs at head_dim 64 and 256, which agree.  The forward is fastest with
-    the 192 rows of a larger tile, counted over all heads that share keys, but with at least 96
-    rows of each head.  The backward, whose tiles run along the queries, is fastest with 128 keys,
-    and with 192 in half precision.
-
-    In half precision accuracy matters too: the kernel rounds the gradients of keys and values to
-    the dtype after every tile of queries.  With the widest tiles that happens as often as in masked
-    attention over a long sequence.  With narrow tiles it happens four times as often, and the error
-    of dk and dv is half as large again.  From a window of 160 on, the blocks of a half-precision
-    backward therefore see at least the 768 queries of the widest tiles, even if they then have more
-    keys than the window.
-    """
-    forward = max(96, _TILED_ROWS // groups)
-    longest = max(window, 64)
-    if dtype.itemsize != 2:
-        return Sizes(min(forward, longest), min(128, longest))
-    if window < _WIDE_WINDOW:
-        return Sizes(min(forward, longest), min(192, longest))
-    return Sizes(min(forward, longest), max(192, _WIDE_ROWS + 1 - window))
 
 
 def banded(
@@ -84,19 +55,27 @@ def banded(
 
     q (B, Hq, Sq, D); k, v (B, Hkv, Sk, D), Hq % Hkv == 0; the queries are the last Sq of the Sk
     positions.  window: keys that a query sees, its own included.  scale: 1 / sqrt(D) by default.
-    sizes: those of the blocks, by default `block_sizes`.  Returns (B, Hq, Sq, D), laid out as
+    sizes: those of the blocks, by default `sizes_for`.  Returns (B, Hq, Sq, D), laid out as
     (B, Sq, Hq, D).  Raises ValueError (TypeError for a non-tensor) naming what does not fit.
     """
     check_attention(q, k, v)
     check_int("window", window, 1)
+    scale = q.shape[3] ** -0.5 if scale is None else scale
     if sizes is None:
-        sizes = block_sizes(window, q.shape[1] // k.shape[1], q.dtype)
+        sizes = sizes_for(q, q.shape[1] // k.shape[1], window, scale)
     check_int("sizes.forward", sizes.forward, 1)
     check_int("sizes.backward", sizes.backward, 1)
-    scale = q.shape[3] ** -0.5 if scale is None else scale
     window = min(window, k.shape[2])
     out: Tensor = _Banded.apply(q, k, v, window, scale, sizes)  # type: ignore[no-untyped-call]
     return out
+
+
+def sizes_for(q: Tensor, groups: int, window: int, scale: float) -> Sizes:
+    """The block sizes that `banded` chooses for queries (B, H, S, D)."""
+    sizes = block_sizes(window, groups, q.dtype)
+    if products.takes(q, scale):
+        return replace(sizes, forward=products.block_queries(groups))
+    return sizes
 
 
 class _Banded(torch.autograd.Function):
@@ -141,6 +120,24 @@ def band_forward(
     q: Tensor, k: Tensor, v: Tensor, window: int, scale: float, size: int
 ) -> tuple[Tensor, Tensor]:
     """(out (B, Hq, Sq, D), logsumexp (B, Hq, Sq)), by blocks of `size` queries."""
+    out = _empty(q, q.dtype)
+    logsumexp = q.new_empty(q.shape[:3], dtype=accumulator(q.dtype))
+    step = _by_products if products.takes(q, scale) else _by_engine
+    step(Rows(q, k, v, out, logsumexp), window, scale, size)
+    return out, logsumexp
+
+
+def _by_products(rows: Rows, window: int, scale: float, size: int) -> None:
+    """The forward as plain products; writes out and logsumexp."""
+    with as_written(rows.q):
+        kernel = products.Products(rows.q, rows.q.shape[1] // rows.k.shape[1], window, scale, size)
+        for row in _batch(rows):
+            kernel.attend(row)
+
+
+def _by_engine(rows: Rows, window: int, scale: float, size: int) -> None:
+    """The forward by an engine for blocks; writes out and logsumexp."""
+    q, k, v, out, logsumexp = rows
     unseen = max(0, k.shape[2] - q.shape[2] - window + 1) // 2 * 2  # blocks begin at even keys
     k, v = k[:, :, unseen:], v[:, :, unseen:]
     if q.shape[2] > size:
@@ -149,12 +146,9 @@ def band_forward(
     most = _HALF_FORWARD_BLOCKS if q.dtype.itemsize == 2 else _FORWARD_BLOCKS
     engine, runs = engine_for(q), query_runs(q.shape[2], k.shape[2], window, size, most)
     masks = BandMasks(runs, window, q, q.shape[1] // k.shape[1])
-    out = _empty(q, q.dtype)
-    logsumexp = q.new_empty(q.shape[:3], dtype=accumulator(q.dtype))
     for row in _batch(Rows(q, k, v, out, logsumexp)):
         for run in runs:
             _forward_run(engine, run, masks.of(run), scale, row)
-    return out, logsumexp
 
 
 def _forward_run(engine: Engine, run: Run, mask: Tensor, scale: float, row: Rows) -> None:

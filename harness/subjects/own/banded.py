@@ -6,7 +6,8 @@ from torch import Tensor
 
 from harness.contract import Unsupported
 from harness.law import Layer
-from harness.schemes.band.kernel import Sizes, banded
+from harness.schemes.band.kernel import banded
+from harness.schemes.band.sizes import Sizes
 
 
 class Banded:

@@ -10,7 +10,7 @@ import torch
 from harness.bench import routing as bench
 from harness.bench import routing_stack as stack
 from harness.bench import routing_timing
-from harness.bench.routing import Geometry
+from harness.bench.geometry import Geometry
 from harness.bench.routing_timing import Rounds, interleaved
 
 CPU = torch.device("cpu")

@@ -18,7 +18,8 @@ from harness.reference import oracle, tolerance
 from harness.schemes.band import kernel as band_kernel
 from harness.schemes.band.blocks import BandMasks, key_runs, query_runs
 from harness.schemes.band.engines import Dense, Engine, FlashCpu, Rows
-from harness.schemes.band.kernel import Sizes, banded
+from harness.schemes.band.kernel import banded
+from harness.schemes.band.sizes import Sizes
 
 LAW = "the law, from the mask of every rectangle put back into its place"
 
