@@ -7,7 +7,8 @@ from torch import Tensor
 
 from harness.law import Layer
 from harness.reference import oracle
-from harness.schemes.band.kernel import Sizes, banded
+from harness.schemes.band.kernel import banded
+from harness.schemes.band.sizes import Sizes
 
 
 def inputs(

@@ -12,7 +12,8 @@ from torch import Tensor
 from harness.memory import measure, second_difference
 from harness.reference import tolerance
 from harness.schemes.band.blocks import Run, query_runs
-from harness.schemes.band.kernel import Sizes, banded, block_sizes
+from harness.schemes.band.kernel import banded
+from harness.schemes.band.sizes import Sizes, block_sizes
 
 
 def worst_row(got: Tensor, exact: Tensor) -> float:
