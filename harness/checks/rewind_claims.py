@@ -99,6 +99,8 @@ def _judge(
     refused: Exception,
 ) -> str:
     at = needed(layer, length)
+    if not at:  # no key is needed: nothing is held that the refusal could deny
+        return ""
     state = optional(cache, "first_held")
     if state is not None:
         first = _first(state())

@@ -11,6 +11,7 @@ from harness.results.lock import BusyError
 from harness.results.record import Record
 from harness.results.recorder import Recorder
 from harness.results.text import escaped, number
+from harness.run.options import takes_all
 from harness.run.progress import Progress
 
 #: What is said where -k leaves out everything.
@@ -18,6 +19,7 @@ NOTHING_SELECTED = (
     "-k {!r} matches no check: it selects by parts of an id, which reads "
     "subject-check-model/schedule/dtype/bN, joined by and, or, not; `harness list` names the parts"
 )
+OF_THE_SHORT_MATRIX = "; this was the short matrix, and --harness-all takes the whole plan"
 #: The properties under which a report carries its record, the record's status, and the peak
 #: resident size of the process that ran the check.
 RECORD, STATUS, RESIDENT = "harness", "harness-status", "harness-resident"
@@ -108,7 +110,8 @@ class Keeper:
         """Print where the records are, or that -k selected none."""
         chosen = config.option.keyword if self.recorder.opened else ""
         if chosen and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-            terminalreporter.write_line(NOTHING_SELECTED.format(chosen))
+            listed = "" if takes_all(config) else OF_THE_SHORT_MATRIX
+            terminalreporter.write_line(NOTHING_SELECTED.format(chosen) + listed)
         if self.recorder.active:
             terminalreporter.write_line(
                 f"{self.recorder.count} records in {self.recorder.folder.path}; "

@@ -68,8 +68,11 @@ def runs_matrix(config: pytest.Config) -> bool:
 
 
 def takes_all(config: pytest.Config) -> bool:
-    """True if the whole plan is to run, and not the short matrix alone."""
-    return bool(config.getoption("harness_all"))
+    """True if the whole plan is to run, and not the short matrix alone.
+
+    Who names a subject works on it, and wants all that is planned for it.
+    """
+    return bool(config.getoption("harness_all") or config.getoption("harness_subjects"))
 
 
 def wants_workers(config: pytest.Config) -> bool:

@@ -8,17 +8,18 @@ import pytest
 
 from harness.gate.short import Short, write
 from harness.results.folder import ALL, SHORT, Folder
-from harness.run import plan, registry
+from harness.run import registry
 
 SELECT = "values and mistral/prefill and not then and float32/b1"
 LISTED = ("values", "mistral/prefill-w/float32/b1")
 
 
 @pytest.fixture
-def run(project, run_suites):
-    """Run values of four prefills of one subject, of which the list holds one."""
+def run(project, monkeypatch):
+    """Run values of four prefills of one registered subject, of which the list holds one."""
     write(Short({"mine": {LISTED: "scheme uniform"}}), project.path / "suites")
-    return partial(run_suites, "mine.py:Mine", "-n0", select=SELECT)
+    monkeypatch.setattr(registry, "names", lambda: ["mine.py:Mine"])
+    return partial(project.runpytest_inprocess, "suites", "-n0", "-q", "-k", SELECT)
 
 
 def info(project):
@@ -72,7 +73,16 @@ def test_a_wrong_list_is_a_usage_error_in_one_line(project, run):
     done.stderr.fnmatch_lines(["ERROR: short matrix: short.csv: the header must read subject,*"])
 
 
-def test_the_short_plan_of_a_stranger_is_the_whole_plan(project, run):
-    write(Short({"harness.sink": {LISTED: ""}}), project.path / "suites")
-    run().assert_outcomes(passed=4)
-    assert len(plan.items(registry.load(f"{project.path}/mine.py:Mine"))) > len(cases(project))
+def test_who_names_a_subject_gets_all_that_is_planned_for_it(project, run):
+    run("--subject=mine.py:Mine").assert_outcomes(passed=4)
+    assert info(project).matrix == ALL
+
+
+def test_a_selection_that_the_list_leaves_out_is_told(project, run):
+    unlisted = ["suites", "-n0", "-k", "purity and mistral/chunk-w+1/float32/b3"]
+    done = project.runpytest_inprocess(*unlisted)
+    assert done.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    done.stdout.fnmatch_lines(
+        ["*this was the short matrix, and --harness-all takes the whole plan"]
+    )
+    project.runpytest_inprocess(*unlisted, "--all").assert_outcomes(passed=1)
