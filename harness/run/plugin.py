@@ -40,6 +40,7 @@ from harness.run.collection import (
     matrix_of,
     name_of,
     planned_records,
+    short_matrix,
 )
 from harness.run.keeper import STATUS, Keeper, attach, begin, describe
 from harness.run.options import (
@@ -147,6 +148,7 @@ def pytest_configure(config: pytest.Config) -> None:
         matrix_of(config)
     elif suites_selected(config):
         known_causes(config)
+        short_matrix(config)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist starts its workers

@@ -78,7 +78,8 @@ def test_who_names_a_subject_gets_all_that_is_planned_for_it(project, run):
     assert info(project).matrix == ALL
 
 
-def test_a_selection_that_the_list_leaves_out_is_told(project, run):
+@pytest.mark.usefixtures("run")
+def test_a_selection_that_the_list_leaves_out_is_told(project):
     unlisted = ["suites", "-n0", "-k", "purity and mistral/chunk-w+1/float32/b3"]
     done = project.runpytest_inprocess(*unlisted)
     assert done.ret == pytest.ExitCode.NO_TESTS_COLLECTED
