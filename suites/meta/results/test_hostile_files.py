@@ -99,7 +99,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, second = (place / file for file in FILES[-2:])
     shutil.copy(second, first)
     (place / "reports" / "baselines" / "claims.csv").write_text(
-        "subject,check,device,threads,versions,claimed\nours,reset,cpu,1,torch=2.13.0,3\n"
+        "subject,check,device,threads,versions,claimed,claimed_short\n"
+        "ours,reset,cpu,1,torch=2.13.0,3,1\n"
     )
     for command in COMMANDS:
         copy = shutil.copytree(place, tmp_path_factory.mktemp("copy") / "c")

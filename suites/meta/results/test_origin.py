@@ -85,7 +85,7 @@ def test_everything_that_tells_a_verdict_says_of_which_run(run_harness, tmp_path
     page = (out / "index.html").read_text("utf-8")
     assert page.index("<h1") < page.index(SAID) < page.index("1 check fails")
     told = json.loads((out / "verdict.json").read_text("utf-8"))
-    assert list(told)[:5] == ["run", "began", "commit", "branch", "changed"]
+    assert list(told)[:6] == ["run", "matrix", "began", "commit", "branch", "changed"]
     assert [told["run"], told["commit"], told["branch"]] == [INFO.run, COMMIT, "main"]
     assert SAID in (out / "junit.xml").read_text("utf-8")
 
