@@ -1,4 +1,4 @@
-"""Defects of rewinds, by where they go: ahead, below 0, to 0, to the end, far; and in half."""
+"""Defects of rewinds, by where they go: ahead, to 0, to the end, far; and in half."""
 
 from __future__ import annotations
 
@@ -15,25 +15,6 @@ def _drop_newest(cache: Trimmed, n: int) -> None:
     cache.kept = cache.kept[:keep]
 
 
-class RewindAhead(Trimmed):
-    """A rewind to more positions than are held moves the count there."""
-
-    def rewind(self, length: int) -> None:
-        if length <= self.length:
-            super().rewind(length)
-        self.length = length
-
-
-class RewindFromTheEnd(Trimmed):
-    """A rewind to a negative length drops that many keys, as a slice does in Python."""
-
-    def rewind(self, length: int) -> None:
-        if length >= 0:
-            super().rewind(length)
-        else:
-            _drop_newest(self, -length)
-
-
 class RefusedAheadForgets(Trimmed):
     """A rewind to more positions than are held drops the newest key, and is refused."""
 
@@ -41,15 +22,6 @@ class RefusedAheadForgets(Trimmed):
         if length > self.length:
             _drop_newest(self, 1)
         super().rewind(length)
-
-
-class DecoderRewindsAhead(CacheDecoder):
-    """A rewind to more positions than are held moves RoPE's positions there."""
-
-    def rewind(self, length: int) -> None:
-        if length <= self.length:
-            super().rewind(length)
-        self.length = length
 
 
 class RewindToTheEnd(Trimmed):

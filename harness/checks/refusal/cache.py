@@ -80,12 +80,6 @@ class CacheBody:
         q, k, v = x.q[:, :, start:end], x.k[:, :, :end], x.v[:, :, :end]
         return op_reference(q, k, v, mask, stored_dtype(self.subject))
 
-    def afresh(self) -> OpReference:
-        """What they must be answered with where those before have been forgotten."""
-        n = self.case.schedule.length - self.at
-        rest = Inputs(self.x.label, *self.x.span(self.at, self.at + n))
-        return self._reference(rest, 0, n)
-
     def meaning(self, bad: Misuse) -> Expected | None:
         end = self.at + max(t.shape[-2] for t in bad.handed)
         try:

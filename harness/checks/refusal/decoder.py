@@ -53,11 +53,6 @@ class DecoderBody:
     def good(self) -> OpReference:
         return self._reference(self.tokens, self.at, self.tokens.shape[1])
 
-    def afresh(self) -> OpReference:
-        """What they must be answered with where those before have been forgotten."""
-        rest = self.tokens[:, self.at :]
-        return self._reference(rest, 0, rest.shape[1])
-
     def _reference(self, tokens: Tensor, start: int, end: int) -> OpReference:
         decoder = open_decoder(self.subject, self.case)
         reference = reference_for(self.subject, decoder, self.case, tokens)

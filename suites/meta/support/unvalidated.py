@@ -62,8 +62,6 @@ class RewindableTrim(TrimByCat):
     """The same, which can go back where the keys are still there."""
 
     def rewind(self, length: int) -> None:
-        if not 0 <= length <= self.n:  # torch does not see it: nothing else would refuse it
-            raise ValueError(f"cannot go back to {length} of {self.n} positions")
         first = self.n - self.k.shape[2]
         needed = [p for p in self.layer.visible(length) if p < length]
         if self.fault != "never refuses" and needed and min(needed) < first:
