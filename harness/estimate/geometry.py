@@ -41,11 +41,32 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class KVLayer:
-    """One attention layer as its cache sees it.
+class LayerState:
+    """What a layer keeps beside its keys and values, or instead of them.
 
-    law: which keys a query sees.  kv_heads: key/value heads.  k_dim, v_dim: numbers per head.
+    kind: "conv" (the last inputs of a convolution), "recurrent" (the state of a linear attention
+    or a state space), or "index" (keys of a sparse indexer).
+    numbers: how many numbers.  per_position: that many for each position, not for each sequence.
+    stored: the storage type, if it is not that of the keys.
+    """
+
+    kind: str
+    numbers: int
+    per_position: bool = False
+    stored: str | None = None
+
+
+@dataclass(frozen=True)
+class KVLayer:
+    """One layer as its cache sees it.
+
+    law: which keys a query sees.  kv_heads: key/value heads, 0 if it caches no keys.
+    k_dim, v_dim: numbers per head.
     reads: index of the layer whose cache it reads; None if it owns a cache.
+    states: what it keeps that is no window of keys and values.
+    latent: one latent of k_dim numbers and one rotary key of v_dim stand for all heads (MLA).
+    repeats: how many times transformers stores each head, where its code spreads the heads of a
+    group before it caches them.
     """
 
     law: Layer
@@ -53,10 +74,18 @@ class KVLayer:
     k_dim: int
     v_dim: int
     reads: int | None = None
+    states: tuple[LayerState, ...] = ()
+    latent: bool = False
+    repeats: int = 1
 
     @property
     def owns(self) -> bool:
         return self.reads is None
+
+    @property
+    def keeps(self) -> frozenset[str]:
+        """What else than a window of keys and values per head this layer keeps."""
+        return frozenset({"latent"} if self.latent else ()) | {s.kind for s in self.states}
 
     @property
     def k_width(self) -> int:
@@ -75,10 +104,14 @@ class KVLayer:
 
     @property
     def kind(self) -> str:
-        """ "full", "sliding" or "chunked"."""
+        """ "full", "sliding", "chunked", "latent"; "state" or "nothing" of a layer without keys."""
+        if not self.kv_heads:
+            return "state" if self.states else "nothing"
         if self.law.window is not None:
             return "sliding"
-        return "full" if self.law.chunk is None else "chunked"
+        if self.law.chunk is not None:
+            return "chunked"
+        return "latent" if self.latent else "full"
 
 
 @dataclass(frozen=True)
@@ -97,6 +130,11 @@ class Geometry:
     def bounded(self) -> bool:
         """True if any layer slides or is chunked."""
         return any(layer.law.bounded for layer in self.layers)
+
+    @property
+    def keeps(self) -> frozenset[str]:
+        """What else than windows of keys and values per head its layers keep."""
+        return frozenset().union(*(layer.keeps for layer in self.layers if layer.owns))
 
 
 def from_model(model: Model, facts: Iterable[Fact] = ()) -> Geometry:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cases.models import pattern_types
 from harness.estimate.families import FAMILIES, Family, canonical
 from harness.estimate.fields import MAX_LAYERS, Fields
 from harness.estimate.geometry import Geometry, GeometryError, KVLayer, Sure
@@ -85,12 +84,15 @@ def _laws(fields: Fields, family: str, fixed: Family, n: int) -> list[Layer]:
 def _window(fields: Fields, family: str, fixed: Family) -> int | None:
     # Converters write 0 for "no window".
     window = fields.integer(_WINDOW, least=0)
+    constant = fixed.window is not None and (window is None or fixed.first)
+    if constant:  # SmallThinker's stands whatever the key says
+        fields.note("window", fixed.window, f"llama.cpp's constant for {family}", Sure.FAMILY)
+        return fixed.window
     if window is not None:
         fields.stated("window", window or "none", _WINDOW)
         return window or None
-    if fixed.window is not None:
-        fields.note("window", fixed.window, f"llama.cpp's constant for {family}", Sure.FAMILY)
-        return fixed.window
+    if fixed.optional:
+        return None
     if fixed.period is not None or fixed.stated or fields.has(_PATTERN):
         raise fields.missing(_WINDOW)
     return None
@@ -98,15 +100,20 @@ def _window(fields: Fields, family: str, fixed: Family) -> int | None:
 
 def _sliding(fields: Fields, family: str, fixed: Family, n: int) -> list[bool]:
     """For each layer, whether it slides (or is chunked)."""
+    if fixed.only is not None and n != fixed.only:
+        rule = f"llama.cpp knows windows of {family} with {fixed.only} layers alone"
+        fields.note("full layers", f"{n} of {n}", rule, Sure.FAMILY)
+        return [False] * n
     if fields.has(_PATTERN):
         flags = _stated_pattern(fields, n)
         fields.stated("full layers", f"{flags.count(False)} of {n}", _PATTERN)
         return flags
-    if fixed.stated:
+    if fixed.period is None and not fixed.every:
+        # Which layers slide is the architecture's to say, and a guess could be far too small.
         raise fields.missing(_PATTERN)
-    flags = [kind != "full_attention" for kind in pattern_types(n, fixed.period)]
+    flags = fixed.slides(n)
     if fixed.period is None:
-        rule, sure = "a window but no pattern: every layer slides", Sure.DERIVED
+        rule, sure = f"a window but no pattern: every layer of {family} slides", Sure.FAMILY
     else:
         rule, sure = f"llama.cpp's constant for {family}", Sure.FAMILY
     fields.note("full layers", f"{flags.count(False)} of {n}", rule, sure)

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.estimate import files, hf_layers
-from harness.estimate.families import FAMILIES, canonical
+from harness.estimate import files, hf_layers, hf_unread
+from harness.estimate.decoders import states as states_of
+from harness.estimate.decoders.complete import complete
+from harness.estimate.decoders.kinds import CONV, HYBRID, HYBRID_SLIDING, INDEXED, LINEAR
+from harness.estimate.decoders.table import types
+from harness.estimate.families import canonical
 from harness.estimate.fields import MAX_LAYERS, Fields
-from harness.estimate.geometry import Geometry, GeometryError, KVLayer, Sure
+from harness.estimate.geometry import Geometry, GeometryError, KVLayer, LayerState, Sure
+from harness.estimate.hf_heads import heads, none
 
 #: Keys under which multimodal configs hold the decoder's config.
-_NESTED = ("text_config", "language_config", "llm_config", "thinker_config")
+_NESTED = ("text_config", "language_config", "llm_config", "thinker_config", "decoder")
 
 #: The decoder of a released model lies two deep at most.
 _MOST_NESTED = 8
-
-#: Keys of models in which some layers keep a state, attend to an image or differ in shape.
-_STATES = (
-    "attn_layer_period",
-    "block_configs",
-    "conv_L_cache",
-    "cross_attention_layers",
-    "full_attn_idxs",
-    "hybrid_override_pattern",
-    "mamba_d_state",
-    "ssm_cfg",
-    "state_size",
-)
 
 
 def read_file(path: Path) -> Geometry:
@@ -56,17 +48,27 @@ def read(config: object, name: str = "config") -> Geometry:
     name: used in messages and tables.  Raises GeometryError naming a missing or wrong field.
     """
     data = config if isinstance(config, Mapping) else _to_dict(config, name)
-    fields, family = _decoder(data, name)
-    _refuse_other_caches(fields)
-    n = _layer_count(fields)
-    laws = hf_layers.laws(fields, family, n)
-    k_dims, v_dims = _head_dims(fields, family, laws)
-    heads = _kv_heads(fields, family, laws)
-    reads = _shared(fields, laws)
+    fields, kind = _decoder(data, name)
+    hf_unread.refuse_other_caches(fields, kind)
+    layout = hf_layers.layout(fields, kind)
+    caching = hf_layers.CACHING.intersection(layout.kinds)
+    held = heads(fields, kind, layout.laws) if caching else none(fields, len(layout.laws))
+    reads = _shared(fields, layout.laws)
     layers = tuple(
-        KVLayer(law, heads[i], k_dims[i], v_dims[i], reads[i]) for i, law in enumerate(laws)
+        KVLayer(
+            law,
+            held.heads[i] if layout.kinds[i] in hf_layers.CACHING else 0,
+            held.k_dims[i],
+            held.v_dims[i],
+            reads[i],
+            states=_states(fields, kind, layout.kinds, i),
+            latent=held.latent and layout.kinds[i] in hf_layers.CACHING,
+            repeats=held.repeats,
+        )
+        for i, law in enumerate(layout.laws)
     )
-    return Geometry(name, family, layers, tuple(fields.facts))
+    hf_unread.refuse_unread(fields, kind)
+    return Geometry(name, canonical(kind), layers, tuple(fields.facts))
 
 
 def _to_dict(config: object, name: str) -> Mapping[str, Any]:
@@ -78,114 +80,73 @@ def _to_dict(config: object, name: str) -> Mapping[str, Any]:
 
 
 def _decoder(data: Mapping[str, Any], name: str) -> tuple[Fields, str]:
-    """The part of a config that describes the decoder, and its family."""
+    """The part of a config that describes the decoder, and its type."""
     prefix, kind = "", None
     for _ in range(_MOST_NESTED):
         fields = Fields(name, data, prefix)
         kind = fields.text("model_type") or kind
-        nested = next((k for k in _NESTED if isinstance(data.get(k), Mapping)), None)
+        known = types().get(kind or "")
+        hf_unread.refuse_encoders(fields, known)
+        inside = known.text if known is not None else None
+        names = (inside[0], *_NESTED) if inside else _NESTED
+        nested = next((k for k in names if isinstance(data.get(k), Mapping)), None)
         if nested is None:
+            # Older files have the decoder's fields beside the others.
+            kind = inside[1] if inside else kind
             break
+        kind = inside[1] if inside and inside[0] == nested else kind
         data, prefix = data[nested], f"{prefix}{nested}."
     else:
         raise GeometryError(f"{name}: {prefix[:40]}… nests more than {_MOST_NESTED} configs")
     if kind is None and fields.has("architectures"):
-        names = fields.data["architectures"]
-        first = names[:1] if isinstance(names, list) else []
-        kind = Fields(name, dict(zip(["architectures[0]"], first, strict=False)), prefix).text(
-            "architectures[0]"
-        )
+        kind = _of_class(fields)
     if kind is None:
         raise fields.missing("model_type")
+    fields = complete(name, data, kind, prefix)
     fields.note("family", canonical(kind), f"model_type {kind}", Sure.STATED)
-    return fields, canonical(kind)
+    return fields, kind
 
 
-def _refuse_other_caches(fields: Fields) -> None:
-    """Raise GeometryError if a cache holds anything but each position's keys and values."""
-    if fields.has("kv_lora_rank"):
+def _of_class(fields: Fields) -> str | None:
+    """The type that the name of the first class stands for."""
+    names = fields.data["architectures"]
+    first = names[:1] if isinstance(names, list) else []
+    only = dict(zip(["architectures[0]"], first, strict=False))
+    name = Fields(fields.name, only, fields.prefix).text("architectures[0]")
+    return None if name is None else canonical(name)
+
+
+def _states(fields: Fields, kind: str, kinds: Sequence[str], at: int) -> tuple[LayerState, ...]:
+    """What a layer keeps beside or instead of keys and values."""
+    layer = kinds[at]
+    if layer == INDEXED:
+        size = fields.first("index_head_dim")[1]
+        if kind == "glm5_next_text":
+            size = 2 * size + 1  # a key, the gate that pools it, and whether it counts
+        own = _indexers(fields, kind, len(kinds))[at]
+        return (LayerState("index", size, per_position=True),) if own else ()
+    if layer not in {LINEAR, CONV, HYBRID, HYBRID_SLIDING}:
+        return ()
+    formula = states_of.FORMULAS.get(kind)
+    if layer == HYBRID_SLIDING:
+        formula = states_of.SLIDING_FORMULAS.get(kind, formula)
+    if formula is None:
         raise GeometryError(
-            f"{fields.name}: {fields.prefix}kv_lora_rank is set: latent attention does not cache "
-            "keys and values per head, and is not counted"
+            f"{fields.name}: {fields.written('layer_types')}: layer {at} keeps a state "
+            f"({layer}), and its size in {kind} is not known"
         )
-    for key in _STATES:
-        if fields.has(key):
-            raise GeometryError(
-                f"{fields.name}: {fields.prefix}{key} is set: only decoders whose layers all cache "
-                "keys and values are counted"
-            )
-    if fields.flag("is_encoder_decoder"):
-        raise GeometryError(f"{fields.name}: is_encoder_decoder is true: only decoders are counted")
+    return formula(fields)
 
 
-def _layer_count(fields: Fields) -> int:
-    key, n = fields.first("num_hidden_layers", "n_layer", "num_layers", most=MAX_LAYERS)
-    fields.stated("layers", n, key)
-    return n
-
-
-def _head_dims(fields: Fields, family: str, laws: hf_layers.Laws) -> tuple[list[int], list[int]]:
-    """Numbers per head of the keys and of the values, for each layer."""
-    dims = [_head_dim(fields, family)] * len(laws)
-    wide = fields.integer("global_head_dim")
-    if wide is not None:
-        dims = [dim if law.bounded else wide for dim, law in zip(dims, laws, strict=True)]
-        fields.stated("head_dim of full layers", wide, "global_head_dim")
-    dims = fields.overridden("head_dim", dims)
-    v_dim = fields.integer("v_head_dim")
-    if v_dim is None:
-        return dims, dims
-    fields.stated("head_dim of values", v_dim, "v_head_dim")
-    return dims, [v_dim] * len(laws)
-
-
-def _class_heads(family: str) -> tuple[int, int, int] | None:
-    return FAMILIES[family].heads if family in FAMILIES else None
-
-
-def _head_dim(fields: Fields, family: str) -> int:
-    dim = fields.integer("head_dim")
-    if dim is not None:
-        fields.stated("head_dim", dim, "head_dim")
-        return dim
-    fixed = _class_heads(family)
-    if fixed is not None:
-        fields.note("head_dim", fixed[2], f"{family} files omit it", Sure.FAMILY)
-        return fixed[2]
-    width = fields.first("hidden_size", "n_embd")[1]
-    heads = fields.first("num_attention_heads", "n_head")[1]
-    if width % heads:
-        raise GeometryError(
-            f"{fields.name}: {fields.prefix}head_dim is missing, and hidden_size {width} is not a "
-            f"multiple of num_attention_heads {heads}"
-        )
-    fields.note("head_dim", width // heads, "hidden_size / num_attention_heads", Sure.DERIVED)
-    return width // heads
-
-
-def _kv_heads(fields: Fields, family: str, laws: hf_layers.Laws) -> list[int]:
-    """Key/value heads of each layer."""
-    n = len(laws)
-    key = next((k for k in ("num_key_value_heads", "num_kv_heads") if fields.has(k)), None)
-    heads = None if key is None else fields.per_layer(key, n)
-    if key is not None and heads is not None:
-        fields.stated("kv heads", fields.data[key], key)
-    elif fields.flag("multi_query"):
-        heads = [1] * n
-        fields.stated("kv heads", 1, "multi_query")
-    elif (fixed := _class_heads(family)) is not None:
-        heads = [fixed[1]] * n
-        fields.note("kv heads", fixed[1], f"{family} files omit it", Sure.FAMILY)
-    else:
-        key, count = fields.first("num_attention_heads", "n_head")
-        fields.note("kv heads", count, f"{key}: one per query head", Sure.DERIVED)
-        heads = [count] * n
-    # Gemma 4 uses the separate head count of full layers only if their keys serve as values.
-    few = fields.integer("num_global_key_value_heads")
-    if few is not None and fields.flag("attention_k_eq_v"):
-        heads = [h if law.bounded else few for h, law in zip(heads, laws, strict=True)]
-        fields.stated("kv heads of full layers", few, "num_global_key_value_heads")
-    return fields.overridden("num_key_value_heads", heads)
+def _indexers(fields: Fields, kind: str, n: int) -> list[bool]:
+    """For each layer, whether its indexer keeps keys of its own: the others share them."""
+    if not fields.has("indexer_types"):
+        return [kind != "hy_v4" or i == 0 or (i - 1) % 4 == 0 for i in range(n)]
+    names = fields.sequence("indexer_types", n)
+    for name in names:
+        if name not in ("full", "shared"):
+            raise fields.error(f"{fields.written('indexer_types')} must hold full or shared", name)
+    return [name == "full" for name in names]
 
 
 def _shared(fields: Fields, laws: hf_layers.Laws) -> list[int | None]:
@@ -194,9 +155,13 @@ def _shared(fields: Fields, laws: hf_layers.Laws) -> list[int | None]:
     The last layers may read the cache of an earlier layer of their kind.
     """
     n = len(laws)
-    shared = fields.integer("num_kv_shared_layers", least=0, most=n - 1) or 0
+    key = "num_kv_shared_layers"
+    # The class refuses its own default for a model of fewer layers; then none is shared.
+    most = n - 1 if key not in fields.defaults else MAX_LAYERS
+    shared = fields.integer(key, least=0, most=most) or 0
+    shared = shared if shared < n else 0
     if shared:
-        fields.stated("layers without a cache", shared, "num_kv_shared_layers")
+        fields.stated("layers without a cache", shared, key)
     return read_earlier(fields, laws, n - shared)
 
 

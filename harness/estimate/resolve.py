@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.estimate import files, hf_config, model_id
+from harness.estimate import files, model_id
 from harness.estimate.geometry import Geometry, GeometryError
 
 
@@ -22,5 +22,7 @@ def resolve(target: str) -> Geometry:
 
         return gguf_file.read_file(path)
     if path.suffix.lower() == ".json" or files.exists(target):
+        from harness.estimate import hf_config  # a name needs none of the readers
+
         return hf_config.read_file(path)
     return model_id.read(target)

@@ -162,6 +162,16 @@ def to_json(geometry: Geometry, request: Request, rows: Sequence[Row]) -> dict[s
                 "k_dim": layer.k_dim,
                 "v_dim": layer.v_dim,
                 "reads": layer.reads,
+                "latent": layer.latent,
+                "states": [
+                    {
+                        "kind": state.kind,
+                        "numbers": state.numbers,
+                        "per_position": state.per_position,
+                        "stored": state.stored,
+                    }
+                    for state in layer.states
+                ],
             }
             for layer in geometry.layers
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.estimate import model_id, peers
+from harness.estimate import evidence, model_id, peers
 from harness.estimate.geometry import Geometry
 from harness.estimate.profiles import (
     PROFILES,
@@ -47,15 +47,15 @@ class Row:
 
 def row(profile: Profile, geometry: Geometry, request: Request) -> Row:
     """A profile's figure."""
-    honours = str(profile.honours(geometry))
+    honours, known = str(profile.honours(geometry)), evidence.known_by(profile, geometry)
     try:
         total = profile.total(geometry, request)
         rule = isinstance(profile, Heuristic)
         layers = () if rule else tuple(profile.layer_bytes(geometry, request))
     except UnsupportedCache as why:
-        return Row(profile.name, honours, profile.evidence, None, note=str(why))
+        return Row(profile.name, honours, known, None, note=str(why))
     error = relative_error(total, geometry, request) if rule else None
-    return Row(profile.name, honours, profile.evidence, total, layers, error=error)
+    return Row(profile.name, honours, known, total, layers, error=error)
 
 
 def peer_rows(geometry: Geometry, request: Request) -> list[Row]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from harness.estimate.elements import Element, element
-from harness.estimate.geometry import Geometry, KVLayer
+from harness.estimate.geometry import Geometry, KVLayer, LayerState
 
 #: When the cache is measured.  peak: the most that each layer holds while the prompt is fed.
 #: prefill: after the prompt.  first_decode: after the next token.  steady: at `context` positions,
@@ -82,6 +82,18 @@ class Honours(StrEnum):
     NOTHING = "-"  # the model has no window
 
 
+#: What `KVLayer.keeps` names, in words.
+_KEPT = {
+    "conv": "the inputs of a convolution",
+    "index": "keys of an indexer",
+    "latent": "latents",
+    "recurrent": "a recurrent state",
+}
+
+#: Every kind of state.
+ALL_STATES = frozenset(_KEPT)
+
+
 class UnsupportedCache(Exception):
     """The runtime has no such cache; the message is one line and says why."""
 
@@ -98,6 +110,8 @@ class Profile(ABC):
     #: Families whose windows the runtime is known to honour, and those it is known to ignore.
     honoured: ClassVar[frozenset[str]] = frozenset()
     ignored: ClassVar[frozenset[str]] = frozenset()
+    #: What it is known to keep beside windows of keys and values per head (`KVLayer.keeps`).
+    keeps: ClassVar[frozenset[str]] = frozenset()
 
     def honours(self, geometry: Geometry) -> Honours:
         """Whether this runtime bounds the cache of this model's sliding and chunked layers."""
@@ -123,6 +137,15 @@ class Profile(ABC):
                     f"it has {', '.join(sorted(self.stores))}"
                 )
 
+    def check_states(self, geometry: Geometry) -> None:
+        """Raise UnsupportedCache if layers keep something that nobody has measured here."""
+        unknown = geometry.keeps - self.keeps
+        if unknown:
+            raise UnsupportedCache(
+                f"layers keep {', '.join(_KEPT[kind] for kind in sorted(unknown))}, "
+                f"which nobody has measured in {self.name}"
+            )
+
     def total(self, geometry: Geometry, request: Request) -> int:
         """Bytes of the whole cache.  Raises UnsupportedCache if the runtime has no such cache."""
         return sum(self.layer_bytes(geometry, request))
@@ -136,17 +159,36 @@ class SlotProfile(Profile):
         """Slots of one sequence.  honoured: False if a bounded layer is kept like a full one."""
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
-        """Bytes per layer: slots times bytes of a position's keys and values times sequences."""
+        """Bytes per layer: those of its slots and of its states, times sequences."""
         self.check_types(request)
+        self.check_states(geometry)
         honoured = self.honours(geometry) is Honours.YES
         return [
-            request.sequences
-            * self.layer_slots(layer, request, honoured=honoured)
-            * slot_bytes(layer, request)
-            if layer.owns
-            else 0
+            request.sequences * self._one(layer, request, honoured=honoured) if layer.owns else 0
             for layer in geometry.layers
         ]
+
+    def width(self, layer: KVLayer, request: Request) -> int:
+        """Bytes of one slot."""
+        return slot_bytes(layer, request)
+
+    def _one(self, layer: KVLayer, request: Request, *, honoured: bool) -> int:
+        if not layer.kv_heads:
+            return sum(state_bytes(state, request, 0) for state in layer.states)
+        slots = self.layer_slots(layer, request, honoured=honoured)
+        states = sum(state_bytes(state, request, slots) for state in layer.states)
+        return slots * self.width(layer, request) + states
+
+
+def state_bytes(state: LayerState, request: Request, slots: int) -> int:
+    """Bytes of one sequence's state.  slots: of the layer, for a state with one a position.
+
+    A state is never quantized: where keys are, it is stored in f16.
+    """
+    keys = request.elements[0]
+    plain = keys if keys.name in PLAIN else element("f16")
+    stored = element(state.stored) if state.stored else plain
+    return stored.bytes_of(state.numbers) * (slots if state.per_position else 1)
 
 
 def slot_bytes(layer: KVLayer, request: Request) -> int:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from harness.estimate.elements import ELEMENTS
 from harness.estimate.geometry import Geometry, KVLayer
-from harness.estimate.profiles.base import Honours, Request, SlotProfile
+from harness.estimate.profiles.base import ALL_STATES, Honours, Request, SlotProfile
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Ideal(SlotProfile):
     name: ClassVar[str] = "ideal"
     stores: ClassVar[frozenset[str]] = frozenset(ELEMENTS)
     evidence: ClassVar[str] = "the law"
+    keeps: ClassVar[frozenset[str]] = ALL_STATES
 
     def honours(self, geometry: Geometry) -> Honours:
         """Yes for every model that has a window or chunk."""
@@ -34,6 +35,7 @@ class Dense(SlotProfile):
     name: ClassVar[str] = "dense"
     stores: ClassVar[frozenset[str]] = frozenset(ELEMENTS)
     evidence: ClassVar[str] = "the law"
+    keeps: ClassVar[frozenset[str]] = ALL_STATES
 
     def honours(self, geometry: Geometry) -> Honours:
         """No for every model that has a window or chunk."""

@@ -48,13 +48,26 @@ class LlamaCpp(Profile):
     evidence: ClassVar[str] = "its own log"
     stores: ClassVar[frozenset[str]] = PLAIN | GGML
     honoured: ClassVar[frozenset[str]] = frozenset(
-        {"gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"}
+        {
+            *("gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4"),
+            *("afmoe", "mimo2", "olmo2", "plamo3", "smallthinker", "step35"),
+        }
     )
-    ignored: ClassVar[frozenset[str]] = frozenset({"mistral", "phi3", "qwen2", "llama"})
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {"mistral", "mistral3", "phi3", "phimoe", "qwen2", "llama", "starcoder2"}
+    )
+    keeps: ClassVar[frozenset[str]] = frozenset({"latent"})
 
     def __post_init__(self) -> None:
         check_int("n_batch", self.n_batch)
         check_int("n_ubatch", self.n_ubatch)
+
+    def honours(self, geometry: Geometry) -> Honours:
+        """By family; of EXAONE 4 it knows the windows of the model of 64 layers alone."""
+        known = super().honours(geometry)
+        if known is Honours.UNKNOWN and geometry.family == "exaone4":
+            return Honours.YES if len(geometry.layers) == 64 else Honours.NO
+        return known
 
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer, the same in every phase: nothing grows.
@@ -62,8 +75,9 @@ class LlamaCpp(Profile):
         Raises UnsupportedCache for a storage type that llama.cpp does not have, quantized values
         without flash attention, and a head that is not a whole number of blocks.
         """
-        keys, values = request.elements
+        values = request.elements[1]
         self.check_types(request)
+        self.check_states(geometry)
         if values.quantized and not self.flash_attention:
             raise UnsupportedCache(
                 f"llama.cpp stores values as {values.name} only with flash attention"
@@ -76,16 +90,23 @@ class LlamaCpp(Profile):
             if not layer.owns:
                 sizes.append(0)
                 continue
-            v_width = layer.v_width if self.flash_attention else widest
-            try:
-                # If one head is a whole number of blocks, a row of all heads is, too.
-                keys.bytes_of(layer.k_dim)
-                values.bytes_of(layer.v_dim)
-            except ValueError as error:
-                raise UnsupportedCache(str(error)) from error
-            cell = keys.bytes_of(layer.k_width) + values.bytes_of(v_width)
+            cell = self._cell(layer, request, widest)
             sizes.append(streams * self.cells(layer, request, honoured=honoured) * cell)
         return sizes
+
+    def _cell(self, layer: KVLayer, request: Request, widest: int) -> int:
+        """Bytes of one cell.  widest: the most numbers that a layer's values have."""
+        keys, values = request.elements
+        v_width = layer.v_width if self.flash_attention else widest
+        try:
+            if layer.latent:  # latent and rotary key are one row of keys, and there are no values
+                return keys.bytes_of(layer.k_width + layer.v_width)
+            # If one head is a whole number of blocks, a row of all heads is, too.
+            keys.bytes_of(layer.k_dim)
+            values.bytes_of(layer.v_dim)
+        except ValueError as error:
+            raise UnsupportedCache(str(error)) from error
+        return keys.bytes_of(layer.k_width) + values.bytes_of(v_width)
 
     def cells(self, layer: KVLayer, request: Request, *, honoured: bool = True) -> int:
         """Cells of a layer in one stream.  honoured: False if it is kept like a full layer."""

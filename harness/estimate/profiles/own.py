@@ -44,6 +44,7 @@ class OwnRing(Profile):
     def layer_bytes(self, geometry: Geometry, request: Request) -> list[int]:
         """Bytes per layer: all of a ring from the start, of a growing cache what is filled."""
         self.check_types(request)
+        self.check_states(geometry)
         filled = {
             "peak": request.prompt_len,
             "prefill": request.prompt_len,

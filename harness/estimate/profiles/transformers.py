@@ -10,15 +10,25 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.estimate.geometry import Geometry, KVLayer
-from harness.estimate.profiles.base import Honours, Request, SlotProfile
+from harness.estimate.profiles.base import (
+    ALL_STATES,
+    Honours,
+    Request,
+    SlotProfile,
+)
 
 
 class _FromConfig(SlotProfile):
     evidence: ClassVar[str] = "its own storages"
+    keeps: ClassVar[frozenset[str]] = ALL_STATES
 
     def honours(self, geometry: Geometry) -> Honours:
         """Yes for every model: the cache is made from the config, whatever the architecture."""
         return Honours.YES if geometry.bounded else Honours.NOTHING
+
+    def width(self, layer: KVLayer, request: Request) -> int:
+        """Bytes of one slot, with every copy of a head that the model's code makes."""
+        return layer.repeats * super().width(layer, request)
 
 
 @dataclass(frozen=True)

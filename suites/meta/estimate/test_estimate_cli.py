@@ -119,6 +119,8 @@ def test_json_is_complete(kv: Run) -> None:
         "k_dim": 512,
         "v_dim": 512,
         "reads": None,
+        "latent": False,
+        "states": [],
     }
     assert data["layers"][34]["reads"] == 14
     assert data["facts"][0]["sure"] == "table"
@@ -188,7 +190,7 @@ def test_peers(kv: Run) -> None:
         (("none.json", *K128), "none.json: cannot be read: No such file or directory"),
         (("bad.gguf", *K128), "bad.gguf: not a readable GGUF file: ValueError: GGUF magic invalid"),
         (("bad.json", *K128), "bad.json: not a JSON file"),
-        (("half.json", *K128), "half.json: num_hidden_layers is missing; read: model_type gemma3"),
+        (("half.json", *K128), "half.json: num_hidden_layers is missing; read: model_type x"),
         ((".", *K128), "config.json: cannot be read"),
         (("gemma-3-27b", "--context", 0), "context must be an integer in 1…134217728, got 0"),
         (("gemma-3-27b", "--context", -5), "context must be an integer in 1…134217728, got -5"),
@@ -222,7 +224,7 @@ def test_mistakes_get_one_line(
 ) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"not a model")
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
-    (tmp_path / "half.json").write_text('{"model_type": "gemma3"}', encoding="utf-8")
+    (tmp_path / "half.json").write_text('{"model_type": "x"}', encoding="utf-8")
     status, out, err = kv(*args)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.estimate import hf_config, model_id
-from harness.estimate.families import FAMILIES, canonical
+from harness.estimate.families import canonical
 from harness.estimate.geometry import Geometry, GeometryError, Sure
 from harness.estimate.hf_write import to_config
 from harness.law import Layer
@@ -54,17 +54,21 @@ def test_a_released_gemma_config_states_less_than_it_means() -> None:
     assert geometry.layers == model_id.read("gemma3-4b").layers
     sources = {fact.field: (fact.source, fact.sure) for fact in geometry.facts}
     assert sources["window"] == ("text_config.sliding_window", Sure.STATED)
-    assert sources["kv heads"] == ("gemma3 files omit it", Sure.FAMILY)
-    assert sources["full layers"] == ("gemma3 files omit it", Sure.FAMILY)
+    default = "gemma3_text: num_key_value_heads of its class in transformers"
+    assert sources["kv heads"] == (default, Sure.FAMILY)
+    assert sources["full layers"] == ("as the class of gemma3_text has it", Sure.FAMILY)
 
 
 def test_what_files_leave_out_is_what_transformers_fills_in() -> None:
     from transformers import Gemma3TextConfig
 
     made = Gemma3TextConfig()
-    heads = (made.num_attention_heads, made.num_key_value_heads, made.head_dim)
-    assert FAMILIES["gemma3"].heads == heads
-    assert made.sliding_window == 4096, "no released model's: a config without one is refused"
+    geometry = hf_config.read({"model_type": "gemma3_text"})
+    assert len(geometry.layers) == made.num_hidden_layers
+    assert {x.kv_heads for x in geometry.layers} == {made.num_key_value_heads}
+    assert {x.k_dim for x in geometry.layers} == {made.head_dim}
+    assert {x.law.window for x in geometry.layers} == {made.sliding_window, None}
+    assert all(fact.sure is Sure.FAMILY for fact in geometry.facts[1:])
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,16 @@ def test_what_files_leave_out_is_what_transformers_fills_in() -> None:
         ),
         ({"layer_types": [FULL] * 12}, [None] * 12),
         ({"sliding_window": None}, [None] * 12),
+        ({"sliding_window": 0}, [None] * 12),
+        ({"sliding_window": -1}, [None] * 12),
+        ({"sliding_window": 512.0}, EVERY_SIXTH),
+        ({"sliding_window": ...}, [4096 if w else None for w in EVERY_SIXTH]),
+        ({"model_type": "olmo3"}, [None if i % 4 == 3 else 512 for i in range(12)]),
+        ({"model_type": "vaultgemma"}, [None if i % 2 else 512 for i in range(12)]),
+        (
+            {"model_type": "qwen2_moe", "use_sliding_window": False, "sliding_window": 0},
+            [None] * 12,
+        ),
         ({"use_sliding_window": False}, [None] * 12),
         ({"use_sliding_window": False, "layer_types": [SLIDING] * 12}, [None] * 12),
         ({"use_sliding_window": True}, EVERY_SIXTH),
@@ -151,7 +165,8 @@ def test_a_width_that_is_left_out_follows_from_the_hidden_size() -> None:
 def test_other_spellings_of_the_number_of_heads() -> None:
     base = {"model_type": "falcon", "sliding_window": ..., "num_key_value_heads": ...}
     for more, heads in (
-        ({"num_kv_heads": 8}, 8),
+        ({"num_kv_heads": 8, "new_decoder_architecture": True, "num_attention_heads": 128}, 8),
+        ({"num_kv_heads": 71, "multi_query": True}, 1),
         ({"multi_query": True, "num_attention_heads": 71}, 1),
         ({"multi_query": False, "num_attention_heads": 71}, 71),
     ):
@@ -167,12 +182,14 @@ def test_layers_that_share_read_the_last_of_their_kind() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"sliding_window": True}, "sliding_window must be an integer in 1…1048576, got True"),
-        ({"sliding_window": 0}, "sliding_window must be an integer in 1…1048576, got 0"),
-        ({"sliding_window": "512"}, "sliding_window must be an integer in 1…1048576, got '512'"),
-        ({"sliding_window": 512.0}, "sliding_window must be an integer in 1…1048576, got 512.0"),
-        ({"sliding_window": ...}, "sliding_window is missing; read: model_type gemma3_text=gemma3"),
-        ({"num_hidden_layers": ...}, "num_hidden_layers is missing"),
+        ({"sliding_window": True}, "sliding_window must be an integer in -1…2147483648, got True"),
+        ({"sliding_window": -2}, "sliding_window must be an integer in -1…2147483648, got -2"),
+        ({"sliding_window": "512"}, "sliding_window must be an integer in -1…2147483648, got '512"),
+        (
+            {"sliding_window": 512.5},
+            "sliding_window must be an integer in -1…2147483648, got 512.5",
+        ),
+        ({"num_hidden_layers": ..., "model_type": "x"}, "num_hidden_layers is missing"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must be an integer in 1…4096"),
         ({"num_hidden_layers": None}, "num_hidden_layers is missing"),
         ({"model_type": None}, "model_type is missing"),
@@ -180,10 +197,14 @@ def test_layers_that_share_read_the_last_of_their_kind() -> None:
         ({"use_sliding_window": "no"}, "use_sliding_window must be true, false or null, got 'no'"),
         ({"layer_types": [FULL] * 11}, "layer_types must have one entry per layer, 12, got 11"),
         ({"layer_types": FULL}, "layer_types must be a list of 12, got 'full_attention'"),
-        ({"layer_types": [FULL] * 11 + ["linear_attention"]}, "layer_types[11] must be one of"),
+        ({"layer_types": [FULL] * 11 + ["hashed"]}, "layer_types[11] must be one of"),
+        (
+            {"layer_types": [FULL] * 11 + ["linear_attention"]},
+            "layer_types: layer 11 keeps a state (linear_attention), and its size in gemma3_text",
+        ),
         (
             {"layer_types": [SLIDING] * 12, "sliding_window": None},
-            "layer_types names sliding_attention layers, but sliding_window is null",
+            "layer_types names sliding_attention layers, but sliding_window is None",
         ),
         ({"sliding_window_pattern": 0}, "sliding_window_pattern must be an integer in 1…"),
         ({"sliding_window_pattern": True}, "sliding_window_pattern must be an integer in 1…"),
@@ -202,13 +223,28 @@ def test_layers_that_share_read_the_last_of_their_kind() -> None:
             {"model_type": "x" * 201},
             "model_type must be a string of at most 200 characters, got 'x",
         ),
-        ({"kv_lora_rank": 512}, "kv_lora_rank is set: latent attention"),
+        ({"kv_lora_rank": 512}, "qk_rope_head_dim is missing"),
+        ({"model_type": "x"}, "sliding_window is set, but which layers of 'x' slide is not known"),
+        ({"model_type": "rembert", "is_encoder_decoder": True}, "only decoders are counted"),
+        ({"model_type": "bart"}, "is_encoder_decoder is true: only decoders are counted"),
+        ({"model_type": "xlnet"}, "xlnet is not counted: it caches hidden states of segments"),
+        ({"cla_share_factor": 2}, "cla_share_factor is set, looks as if it changed what gemma3_t"),
+        ({"swa_num_heads": 2}, "swa_num_heads is set, looks as if it changed"),
+        ({"hybrid_layer_pattern": [0, 1]}, "hybrid_layer_pattern is set, looks as if"),
         ({"is_encoder_decoder": True}, "only decoders are counted"),
-        ({"mamba_d_state": 16}, "mamba_d_state is set: only decoders whose layers all cache"),
-        ({"multi_query": 1, "num_key_value_heads": ...}, "multi_query must be true, false or null"),
-        ({"model_type": "gemma4_text"}, "layer_types is missing"),
         (
-            {"model_type": "llama", "head_dim": ..., "hidden_size": 10, "num_attention_heads": 3},
+            {"mamba_d_state": 16, "model_type": "x", "sliding_window": ...},
+            "mamba_d_state is set: only decoders whose layers all cache",
+        ),
+        ({"multi_query": 1, "num_key_value_heads": ...}, "multi_query must be true, false or null"),
+        (
+            {
+                "model_type": "x",
+                "sliding_window": ...,
+                "head_dim": ...,
+                "hidden_size": 10,
+                "num_attention_heads": 3,
+            },
             "head_dim is missing, and hidden_size 10 is not a multiple of num_attention_heads 3",
         ),
     ],
@@ -291,4 +327,7 @@ def test_no_value_of_any_key_ends_in_a_traceback(key: str, value: Any) -> None:
         geometry = hf_config.read(config(**{key: value}))
     except GeometryError:
         return
-    assert all(layer.kv_heads > 0 and layer.k_dim > 0 for layer in geometry.layers)
+    assert all(
+        (layer.kv_heads > 0 and layer.k_dim > 0) or layer.kind in {"state", "nothing"}
+        for layer in geometry.layers
+    )

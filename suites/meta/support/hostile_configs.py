@@ -31,6 +31,10 @@ KEYS = (
     *("num_kv_shared_layers", "per_layer_config", "multi_query", "num_kv_heads", "n_layer"),
     *("n_head", "n_embd", "num_layers", "architectures", "is_encoder_decoder", "kv_lora_rank"),
     *("text_config", "language_config", "llm_config", "thinker_config", "mamba_d_state", "other"),
+    *("qk_rope_head_dim", "index_head_dim", "indexer_types", "linear_attn_config", "block_types"),
+    *("linear_key_head_dim", "conv_L_cache", "mamba_expand", "hybrid_override_pattern"),
+    *("cross_attention_layers", "full_attention_interval", "attn_layer_period", "attn_config"),
+    *("attn_layer_indices", "first_k_dense_replace", "hybrid_layer_pattern", "kv_source_layers"),
 )
 
 #: Keys of GGUF metadata, without the architecture before them.
@@ -39,6 +43,13 @@ GGUF_KEYS = (
     *("attention.key_length", "attention.value_length", "attention.key_length_swa"),
     *("attention.sliding_window", "attention.sliding_window_pattern", "attention.value_length_swa"),
     *("attention.shared_kv_layers", "attention.kv_lora_rank", "other"),
+)
+
+#: Types with latents, indexers, states and rules of their own.
+STATEFUL = (
+    *("deepseek_v3", "deepseek_v32", "qwen3_next", "kimi_linear", "jamba", "zamba2", "lfm2"),
+    *("nemotron_h", "minimax", "mamba2", "recurrent_gemma", "inkling_text", "dots3_note_text"),
+    *("mllama_text_model", "falcon", "dbrx", "longcat_flash", "hrm_text", "mistral_large4_text"),
 )
 
 FAMILIES = ("gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "cohere2", "llama4", "mistral", "x")
@@ -66,7 +77,7 @@ KINDS = st.sampled_from(["full_attention", "sliding_attention", "chunked_attenti
 
 #: Values that come near to what a key takes.
 NEAR = (
-    st.sampled_from([*FAMILIES, "qwen2", "gemma4_text", "llama4_text", "LLG"])
+    st.sampled_from([*FAMILIES, *STATEFUL, "qwen2", "gemma4_text", "llama4_text", "LLG"])
     | st.lists(KINDS, min_size=12, max_size=12)
     | st.lists(st.integers(0, 2), min_size=12, max_size=12)
     | st.dictionaries(

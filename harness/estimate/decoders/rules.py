@@ -1,0 +1,96 @@
+"""How the layers of each decoder type alternate where its config does not list them."""
+
+from __future__ import annotations
+
+from harness.estimate.decoders import state_rules, window_rules
+from harness.estimate.decoders.kinds import (
+    FULL,
+    HYBRID,
+    HYBRID_SLIDING,
+    INDEXED,
+    LINEAR,
+    Rule,
+    all_of,
+    every,
+)
+
+_QWEN35 = every(4, "full_attention_interval", local=LINEAR)
+_GEMMA4 = every(6, last=True)
+
+#: The rule of each type, by `model_type`.
+RULES: dict[str, Rule] = {
+    "afmoe": every(4, "global_attn_every_n_layers"),
+    "axk2": all_of(INDEXED),
+    "bailing_hybrid": every(4, "layer_group_size", local=LINEAR),
+    "bamba": state_rules.bamba,
+    "beam": every(6, last=True),
+    "cohere2": every(4, "sliding_window_pattern"),
+    "cohere2_moe": window_rules.cohere2_moe,
+    "cohere_compass_text": all_of(FULL),
+    "cwm": every(4, first=True),
+    "deepseek_v32": all_of(INDEXED),
+    "diffusion_gemma_text": _GEMMA4,
+    "dots1": window_rules.sliding_from,
+    "dots3_note_text": window_rules.dots3,
+    "exaone4": every(4, "sliding_window_pattern"),
+    "exaone_moe": every(4, "sliding_window_pattern"),
+    "falcon_h1": all_of(HYBRID),
+    "falcon_mamba": all_of(LINEAR),
+    "flint": window_rules.flint,
+    "gemma2": every(2),
+    "gemma3_text": every(6, "sliding_window_pattern"),
+    "gemma3n_text": every(5),
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
+    "glm5_next_text": every(4, full=INDEXED, local=LINEAR),
+    "glm_moe_dsa": all_of(INDEXED),
+    "gpt_oss": every(2),
+    "granite_swa": every(4, first=True),
+    "granitemoe_swa": every(4, first=True),
+    "granitemoehybrid": all_of(LINEAR),
+    "hy_v4": all_of(INDEXED),
+    "inkling2_text": every(6, full=HYBRID, local=HYBRID_SLIDING),
+    "inkling_text": state_rules.inkling,
+    "jamba": state_rules.jamba,
+    "kimi_linear": state_rules.kimi,
+    "kolibri1": every(5),
+    "laguna": all_of(FULL),
+    "lfm2": state_rules.lfm2,
+    "lfm3": state_rules.lfm3,
+    "mamba": all_of(LINEAR),
+    "mamba2": all_of(LINEAR),
+    "mellum": all_of(FULL),
+    "mimo_v2_flash": window_rules.mimo,
+    "minimax": every(2, full=LINEAR, local=FULL),
+    "minimax_m1": state_rules.listed_attention,
+    "minimax_text_01": state_rules.listed_attention,
+    "minimax_m3_vl_text": all_of(FULL),
+    "mistral_large4_text": all_of(INDEXED),
+    "mllama_text_model": window_rules.mllama,
+    "modernbert-decoder": window_rules.modernbert,
+    "muse_glimmer_text": window_rules.from_the_end,
+    "muse_spark_text": window_rules.from_the_end,
+    "nemotron_h": state_rules.nemotron,
+    "olmo3": every(4),
+    "olmo_hybrid": state_rules.olmo_hybrid,
+    "qwen2_moe": window_rules.qwen2_moe,
+    "qwen3_5_moe_text": _QWEN35,
+    "qwen3_5_text": _QWEN35,
+    "qwen3_next": _QWEN35,
+    "qwen4_exp_text": every(4, "full_attention_interval", full=INDEXED, local=LINEAR),
+    "recurrent_gemma": state_rules.recurrent,
+    "smollm3": window_rules.no_rope,
+    "rwkv": all_of(LINEAR),
+    "step3p5": all_of(FULL),
+    "t5gemma2_decoder": every(6, "sliding_window_pattern"),
+    "vaultgemma": every(2),
+    "zamba": state_rules.zamba,
+    "zamba2": state_rules.zamba2,
+    "zaya": all_of(HYBRID),
+}
+
+#: Types whose class goes over to windows at layer max_window_layers.
+RULES |= dict.fromkeys(
+    (*("qwen2", "qwen3", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"),),
+    window_rules.sliding_from,
+)
